@@ -1,0 +1,1 @@
+"""The task's side, from an Example to logits. Nothing here knows of trainers."""

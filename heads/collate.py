@@ -1,0 +1,86 @@
+"""Collation: encoded examples to one batch of tensors, shape (B, C, T).
+
+Only here are sequences padded. Masks and positions come from the lengths, never from a pad id, so that any id can pad.
+"""
+
+# B examples, C sequences per example, T tokens
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from heads.layouts import Encoded
+
+
+class Batch(NamedTuple):
+    """B examples, ready for a model; the names are Hugging Face's where it has one.
+
+    input_ids, attention_mask, token_type_ids and position_ids are (B, C, T); extract_position and sequence_mask (0
+    where an example has fewer than C sequences) are (B, C); labels, weight and index are (B,). labels is not to be
+    read where it is NaN or -1 (unlabelled); weight is 0 for an example that only fills a place.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    token_type_ids: Tensor
+    position_ids: Tensor
+    extract_position: Tensor
+    sequence_mask: Tensor
+    labels: Tensor
+    weight: Tensor
+    index: Tensor
+
+
+class Row(NamedTuple):
+    """An encoded example with what training and scoring need to know of it: its label and its place in the split."""
+
+    encoded: Encoded
+    label: int | float | None
+    index: int
+    weight: float = 1.0
+
+
+def collate(rows: Sequence[Row], *, pad_id: int, side: Literal["left", "right"] = "right") -> Batch:
+    """Pad rows to the longest sequence among them.
+
+    >>> rows = [Row(Encoded([1], [[5, 3], [6, 7, 3]], [2, 3], [3, 4]), label=1, index=0)]
+    >>> batch = collate(rows, pad_id=0)
+    >>> batch.input_ids.tolist()
+    [[[1, 5, 3, 0], [1, 6, 7, 3]]]
+    >>> batch.extract_position.tolist(), collate(rows, pad_id=0, side="left").extract_position.tolist()
+    ([[2, 3]], [[3, 3]])
+    """
+    n_sequences = max(len(row.encoded.branches) for row in rows)
+    n_tokens = max(len(row.encoded.prefix) + len(branch) for row in rows for branch in row.encoded.branches)
+    shape = (len(rows), n_sequences, n_tokens)
+    input_ids, mask = np.full(shape, pad_id, np.int64), np.zeros(shape, np.int64)
+    types, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    extract, present = np.zeros(shape[:2], np.int64), np.zeros(shape[:2], np.int64)
+    mask[:, :, 0 if side == "right" else -1] = 1  # an absent sequence attends to one pad, so that no state is NaN
+    for b, (encoded, *_) in enumerate(rows):
+        for c, branch in enumerate(encoded.branches):
+            length = len(encoded.prefix) + len(branch)
+            first = 0 if side == "right" else n_tokens - length
+            span = slice(first, first + length)
+            input_ids[b, c, span] = [*encoded.prefix, *branch]
+            mask[b, c, span] = 1
+            types[b, c, first + encoded.second_from[c] : first + length] = 1
+            positions[b, c, span] = np.arange(length)
+            extract[b, c] = first + encoded.extract_position[c]
+            present[b, c] = 1
+    return Batch(
+        *(torch.from_numpy(array) for array in (input_ids, mask, types, positions, extract, present)),
+        labels=_labels([row.label for row in rows]),
+        weight=torch.tensor([row.weight for row in rows], dtype=torch.float32),
+        index=torch.tensor([row.index for row in rows]),
+    )
+
+
+def _labels(labels: Sequence[int | float | None]) -> Tensor:
+    """Class indices as integers, scores as floats; a missing label is -1 or NaN."""
+    if any(isinstance(label, float) for label in labels):
+        return torch.tensor([float("nan") if label is None else label for label in labels], dtype=torch.float32)
+    return torch.tensor([-1 if label is None else label for label in labels])

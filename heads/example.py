@@ -1,0 +1,18 @@
+"""One item of a task, in text."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One item of a task, in text.
+
+    texts holds the given text: ``(sentence,)``, ``(premise, hypothesis)``, ``(article, question)``.
+    choices holds the endings or answers to choose among; empty unless the task is multiple choice.
+    label is a class index, the index of the right choice, a score (STS-B, 0 to 5), or None where it is not known.
+    """
+
+    guid: str
+    texts: tuple[str, ...]
+    choices: tuple[str, ...] = ()
+    label: int | float | None = None

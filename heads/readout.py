@@ -1,0 +1,16 @@
+"""Readout: which hidden state a head reads."""
+
+# N sequences, T tokens, D hidden width
+
+import torch
+from torch import Tensor
+
+
+def extract_state(hidden_NTD: Tensor, position_N: Tensor) -> Tensor:
+    """The state at each sequence's extract position, shape (N, D): GPT-1's extract token, BERT's [CLS].
+
+    >>> hidden = torch.arange(12.0).reshape(2, 3, 2)
+    >>> extract_state(hidden, torch.tensor([2, 0])).tolist()
+    [[4.0, 5.0], [6.0, 7.0]]
+    """
+    return hidden_NTD[torch.arange(len(hidden_NTD), device=hidden_NTD.device), position_N]

@@ -1,0 +1,82 @@
+"""Parameter-efficient fine-tuning: peft's methods around a backbone."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from heads.errors import InputError
+from trainers.config import PeftConfig
+
+# peft has no entry for GPT-1: its attention and feed-forward projections are named as GPT-2's.
+GPT1_IA3 = {"target_modules": ["c_attn", "mlp.c_proj"], "feedforward_modules": ["mlp.c_proj"]}
+
+
+def _lora(config: PeftConfig, base: PreTrainedModel, new_tokens: list[int]) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=config.r,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=config.target_modules or "all-linear",
+        use_dora=config.method == "dora",
+        trainable_token_indices=new_tokens or None,
+        exclude_modules=["pooler.dense"],
+    )
+
+
+def _ia3(config: PeftConfig, base: PreTrainedModel, new_tokens: list[int]) -> Any:
+    from peft import IA3Config
+
+    modules: dict[str, Any] = GPT1_IA3 if base.config.model_type == "openai-gpt" else {}
+    if config.target_modules:
+        modules = {"target_modules": config.target_modules, "feedforward_modules": []}
+    return IA3Config(**modules)
+
+
+def _prefix(config: PeftConfig, base: PreTrainedModel, new_tokens: list[int]) -> Any:
+    from peft import PrefixTuningConfig
+
+    if "past_key_values" not in inspect.signature(type(base).forward).parameters:
+        raise InputError(
+            f"peft=prefix gives keys and values to the backbone's cache, and {base.config.model_type} has none: "
+            "use peft=lora or peft=ia3"
+        )
+    return PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=config.n_virtual_tokens)
+
+
+def _ln_tuning(config: PeftConfig, base: PreTrainedModel, new_tokens: list[int]) -> Any:
+    from peft import LNTuningConfig
+
+    names = {name.rsplit(".", 1)[-1] for name, m in base.named_modules() if type(m).__name__.endswith("Norm")}
+    return LNTuningConfig(target_modules=config.target_modules or sorted(names))
+
+
+ADAPTERS: dict[str, Callable[[PeftConfig, PreTrainedModel, list[int]], Any]] = {
+    "lora": _lora,
+    "dora": _lora,
+    "ia3": _ia3,
+    "prefix": _prefix,
+    "ln_tuning": _ln_tuning,
+}
+
+
+def add_adapter(config: PeftConfig, base: PreTrainedModel, new_tokens: list[int]) -> Any:
+    """Put an adapter around base, whose own weights stop training.
+
+    new_tokens are the ids of embeddings that were drawn anew: LoRA and DoRA train those rows too.
+
+    Raises:
+        InputError: the backbone cannot take the method, or has none of the target modules.
+    """
+    from peft import get_peft_model
+
+    try:
+        return get_peft_model(base, ADAPTERS[config.method](config, base, new_tokens))
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        reason = str(error).splitlines()[0]
+        raise InputError(f"peft={config.method} does not fit {base.config.model_type}: {reason}") from error

@@ -1,0 +1,1 @@
+"""Backbones: Hugging Face models under the head."""

@@ -1,0 +1,120 @@
+"""A backbone from its config: transformers' own model, in float32, with its tokenizer.
+
+``full`` is what is saved and loaded: a causal LM with its LM head, or an encoder. ``base`` is the network that turns
+token ids into hidden states; for an encoder both are the same object.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from heads.errors import InputError
+from trainers.config import BackboneConfig
+
+logging.disable_progress_bar()  # of reading and writing weights; downloads keep theirs
+
+AUTO = {"causal": AutoModelForCausalLM, "bidirectional": AutoModel}
+
+
+@dataclass
+class Backbone:
+    """A loaded backbone; new_weights names the parameters that its source did not have."""
+
+    full: PreTrainedModel
+    base: PreTrainedModel
+    new_weights: list[str]
+
+
+def load_tokenizer(config: BackboneConfig) -> PreTrainedTokenizerBase:
+    """The backbone's tokenizer.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(_source(config), **_options(config))
+    except (OSError, ValueError, ImportError) as error:
+        raise _unreadable(config, "tokenizer", error) from error
+
+
+def load_config(config: BackboneConfig) -> PretrainedConfig:
+    """The backbone's own config, with what ours changes: dropouts, and no key-value cache while training.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        found = AutoConfig.from_pretrained(_source(config), **_options(config))
+    except (OSError, ValueError) as error:
+        raise _unreadable(config, "config", error) from error
+    found.use_cache = False
+    if config.dropout is not None:
+        for key, value in found.to_dict().items():
+            if isinstance(value, int | float) and (key.endswith(("_pdrop", "dropout", "dropout_prob"))):
+                setattr(found, key, config.dropout)
+    return found
+
+
+def load_backbone(config: BackboneConfig) -> Backbone:
+    """The backbone's weights in float32; drawn anew where config.weights is random.
+
+    Raises:
+        InputError: they cannot be read.
+    """
+    hf_config = load_config(config)
+    extra: dict[str, Any] = {"attn_implementation": config.attention} if config.attention else {}
+    if config.weights == "random":
+        full, missing = AUTO[config.family].from_config(hf_config, **extra), []
+    else:
+        shown = logging.get_verbosity()
+        logging.set_verbosity_error()  # the table of unused keys; what is missing is in the result
+        try:
+            full, info = AUTO[config.family].from_pretrained(
+                _source(config), config=hf_config, dtype="float32", output_loading_info=True, **extra, **_options(config)
+            )
+        except (OSError, ValueError, ImportError, RuntimeError) as error:
+            raise _unreadable(config, "weights", error) from error
+        finally:
+            logging.set_verbosity(shown)
+        missing = sorted(info["missing_keys"])
+    return Backbone(full, full.base_model, missing)
+
+
+def n_positions(base: PreTrainedModel) -> int:
+    """Tokens that the backbone has positions for."""
+    limit = getattr(base.config, "max_position_embeddings", None) or 10**6
+    return limit - position_offset(base)
+
+
+def position_offset(base: PreTrainedModel) -> int:
+    """The position id of the first token: RoBERTa counts from its pad id + 1, all others from 0."""
+    for name, module in base.named_modules():
+        if name.endswith("position_embeddings"):
+            padding_idx = getattr(module, "padding_idx", None)
+            return 0 if padding_idx is None else padding_idx + 1
+    return 0
+
+
+def _source(config: BackboneConfig) -> str:
+    return config.path or config.hub
+
+
+def _options(config: BackboneConfig) -> dict[str, Any]:
+    return {"revision": config.revision or "main", "trust_remote_code": config.trust_remote_code}
+
+
+def _unreadable(config: BackboneConfig, what: str, error: Exception) -> InputError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    where = f"backbone.path={config.path}" if config.path else f"backbone {config.name} ({config.hub})"
+    remedy = "check the folder" if config.path else "check the network, or give its folder by backbone.path=DIR"
+    return InputError(f"{where}: the {what} cannot be read ({reason}): {remedy}")

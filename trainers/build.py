@@ -1,0 +1,162 @@
+"""From a config to what it names: tokenizer, backbone, layout, head, adapter."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import set_seed
+from safetensors.torch import load_file
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from heads.errors import InputError
+from heads.layouts import BertLayout, Gpt1Layout
+from heads.table import HEADS
+from trainers.adapters import add_adapter
+from trainers.backbones.load import AUTO, Backbone, load_backbone, load_tokenizer, n_positions
+from trainers.backbones.transfer import add_embeddings, check_count, freeze, keep_layers, layer_of, n_layers
+from trainers.config import FinetuneConfig
+from trainers.data.encode import Encoder
+from trainers.data.tokenizers import SPECIALS, add_gpt1_specials, bert_layout, encode_texts, gpt1_layout
+from trainers.model import TaskModel
+from trainers.objectives import n_outputs
+
+
+@dataclass
+class Foundation:
+    """A backbone with its tokenizer and layout: all that data preparation needs, and a head stands on.
+
+    new_tokens are the ids of the embeddings that were drawn for this run; anew names the backbone's parameters that do
+    not come from its source.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    backbone: Backbone
+    layout: Gpt1Layout | BertLayout
+    new_tokens: list[int]
+    anew: list[str]
+
+    def encoder(self, config: FinetuneConfig) -> Encoder:
+        """The encoder of this tokenizer and layout for a config's task."""
+        return Encoder(structure(config), self.tokenizer, self.layout, config.data.cleaning)
+
+    def layer_of(self) -> Callable[[str], int]:
+        """A function from the name of one of the whole model's parameters to its layer; heads are at the top."""
+        base = self.backbone.base
+        layer = layer_of(base)
+
+        def of(name: str) -> int:
+            if not name.startswith("backbone."):
+                return n_layers(base) + 1
+            inner = name.removeprefix("backbone.").removeprefix("base_model.model.").replace(".base_layer", "")
+            return layer(inner)
+
+        return of
+
+
+def structure(config: FinetuneConfig) -> str:
+    """The task's structure; a head that reads one order takes a similarity pair as it comes."""
+    one_order = config.task.structure == "similarity" and not config.head.both_orders
+    return "entailment" if one_order else config.task.structure
+
+
+def lay_foundation(config: FinetuneConfig) -> Foundation:
+    """Tokenizer, backbone and layout; what is drawn at random is drawn from config.seed.
+
+    Raises:
+        InputError: the backbone cannot be read, or has fewer blocks or positions than asked for.
+    """
+    set_seed(config.seed)
+    tokenizer = load_tokenizer(config.backbone)
+    backbone = load_backbone(config.backbone)
+    base, name = backbone.base, config.backbone.name
+    for key in ("n_transfer", "n_frozen", "n_reinit"):
+        check_count(key, getattr(config, key), base, name)
+    anew = list(backbone.new_weights)
+    if config.n_transfer is not None or config.n_reinit:
+        kept = config.n_transfer if config.n_transfer is not None else n_layers(base) - config.n_reinit
+        fresh = AUTO[config.backbone.family].from_config(base.config)
+        anew += keep_layers(base, kept, fresh.base_model)
+    n_ctx = _n_ctx(config, backbone)
+    new_tokens: list[int] = []
+    if config.head.name == "gpt1":
+        known = set(tokenizer.get_vocab())
+        specials = add_gpt1_specials(tokenizer)
+        new_tokens = [i for i, token in zip(specials, SPECIALS, strict=True) if token not in known]
+        add_embeddings(backbone.full, new_tokens, len(tokenizer), name)
+        layout: Gpt1Layout | BertLayout = gpt1_layout(specials, n_ctx)
+    else:
+        layout = bert_layout(tokenizer, n_ctx)
+    _check_ids(tokenizer, backbone, name)
+    return Foundation(tokenizer, backbone, layout, new_tokens, anew)
+
+
+def _n_ctx(config: FinetuneConfig, backbone: Backbone) -> int:
+    limit = n_positions(backbone.base)
+    n_virtual = config.peft.n_virtual_tokens if config.peft.method == "prefix" else 0
+    wanted = config.head.n_ctx or limit - n_virtual
+    if wanted + n_virtual > limit:
+        raise InputError(
+            f"head.n_ctx={wanted}{f' with {n_virtual} virtual tokens' if n_virtual else ''}, and "
+            f"{config.backbone.name} has positions for {limit} tokens: give at most {limit - n_virtual}"
+        )
+    return wanted
+
+
+def _check_ids(tokenizer: PreTrainedTokenizerBase, backbone: Backbone, name: str) -> None:
+    rows = backbone.full.get_input_embeddings().weight.shape[0]
+    largest = max([len(tokenizer) - 1, *(i for ids in encode_texts(tokenizer, ["a"]) for i in ids)])
+    if largest >= rows:
+        raise InputError(
+            f"{name}: its tokenizer has {largest + 1} tokens and its model {rows} embeddings: they are not of one model"
+        )
+
+
+def assemble(config: FinetuneConfig, foundation: Foundation, labels: list[str]) -> TaskModel:
+    """The model that is trained: a new head on the backbone, with the adapter and the frozen layers asked for."""
+    base, full = foundation.backbone.base, foundation.backbone.full
+    set_seed(config.seed)  # the head's weights do not depend on what was drawn before
+    head = HEADS[structure(config)](base.config.hidden_size, n_outputs(config, labels), config.head.clf_pdrop)
+    _init_head(head)
+    freeze(base, config.n_frozen)
+    network: Any = base
+    if config.peft.method != "none":
+        network = add_adapter(config.peft, base, foundation.new_tokens)
+    output = full.get_output_embeddings()
+    tied = output is None or output.weight is full.get_input_embeddings().weight
+    lm = config.objective.lm_coef > 0
+    needs_own = lm and not tied and output is not None and config.peft.method == "none"
+    lm_head = output if needs_own and isinstance(output, nn.Linear) else None
+    return TaskModel(network, head, lm=lm, pooler=config.head.name == "cls", lm_head=lm_head)
+
+
+def _init_head(head: nn.Module) -> None:
+    """N(0, 0.02) and zero, as train.py's clf and BERT's classifier."""
+    for parameter in head.parameters():
+        if parameter.dim() > 1:
+            nn.init.normal_(parameter, std=0.02)
+        else:
+            nn.init.zeros_(parameter)
+
+
+def adopt_head(model: TaskModel, file: Path) -> bool:
+    """Load a head's weights where their shapes are the model's; says whether they were."""
+    state = load_file(file)
+    ours = model.head.state_dict()
+    fits = {k: v.shape for k, v in state.items()} == {k: v.shape for k, v in ours.items()}
+    if fits:
+        model.head.load_state_dict(state)
+    return fits
+
+
+def without_changes(config: FinetuneConfig, path: Path) -> FinetuneConfig:
+    """The same config on finished weights: nothing is left out, frozen or drawn anew."""
+    backbone = replace(config.backbone, path=str(path), weights="pretrained", revision=None)
+    return replace(config, backbone=backbone, n_transfer=None, n_frozen=None, n_reinit=0)
+
+
+def trained_parameters(model: nn.Module) -> tuple[int, int]:
+    """How many numbers are trained, and how many there are."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)

@@ -1,0 +1,204 @@
+"""Records to encoded examples: reader, labels, cleaning, structure, tokenizer and layout, in one pass over each split.
+
+The result is an Arrow table on disk, found again by its content: the same rows, task, cleaning, tokenizer and layout
+are encoded once.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from heads.collate import Row
+from heads.errors import InputError
+from heads.example import Example
+from heads.layouts import BertLayout, Encoded, Gpt1Layout, Ids
+from heads.structures import STRUCTURES, Segment
+from trainers.config import TaskConfig
+from trainers.data.cleaning import CLEANINGS
+from trainers.data.labels import ToLabel, class_reader, score_reader, with_labels
+from trainers.data.readers import READERS, check_columns
+from trainers.data.records import Records
+from trainers.data.tokenizers import encode_texts
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+# Bumped when the encoding of the same content changes, so that tables of an older version are not found again.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Examples to encoded examples, for one task, tokenizer and layout."""
+
+    structure: str
+    tokenizer: "PreTrainedTokenizerBase"
+    layout: Gpt1Layout | BertLayout
+    cleaning: str = "none"
+
+    def __call__(self, examples: Sequence[Example]) -> list[Encoded]:
+        """Encode examples; texts that occur several times (both orders) are tokenised once."""
+        structured = [STRUCTURES[self.structure](example) for example in examples]
+        segments = [s for one in structured for part in (one.prefix, *one.branches) for s in part]
+        ids = self._ids(segments)
+        encoded = []
+        for example, one in zip(examples, structured, strict=True):
+            try:
+                prefix = [ids[s] for s in one.prefix]
+                encoded.append(self.layout(prefix, [[ids[s] for s in branch] for branch in one.branches]))
+            except InputError as error:
+                raise InputError(f"row {example.guid}: {error}") from error
+        return encoded
+
+    def _ids(self, segments: Sequence[Segment]) -> dict[Segment, Ids]:
+        clean = CLEANINGS[self.cleaning]
+        distinct = list(dict.fromkeys(segments))
+        texts = encode_texts(self.tokenizer, [clean(s.text) for s in distinct])
+        # A tail goes on after its text, so byte-level tokenizers see the space that stands between the two.
+        tails = encode_texts(self.tokenizer, [f" {clean(s.tail)}" if s.tail else "" for s in distinct])
+        return {s: Ids(text, tail) for s, text, tail in zip(distinct, texts, tails, strict=True)}
+
+    def content(self) -> dict[str, Any]:
+        """What the encoding depends on, besides the examples."""
+        return {
+            "structure": self.structure,
+            "tokenizer": self.tokenizer.backend_tokenizer.to_str(),
+            "layout": [type(self.layout).__name__, asdict(self.layout)],
+            "cleaning": self.cleaning,
+            "version": VERSION,
+        }
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split's encoded examples."""
+
+    name: str
+    table: "Dataset"
+    regression: bool
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Tokens of each example's longest sequence."""
+        return self.table.with_format("numpy")["length"][:].tolist()
+
+    @cached_property
+    def labels(self) -> list[int | float | None]:
+        """Labels, None where there is none."""
+        raw = self.table.data.column("label").to_pylist()
+        return [None if x is None else x if self.regression else int(x) for x in raw]
+
+    @cached_property
+    def guids(self) -> list[str]:
+        """Names of the examples."""
+        return self.table.data.column("guid").to_pylist()
+
+    @cached_property
+    def n_sequences(self) -> int:
+        """Sequences of the example that has most."""
+        return int(np.max(self.table.with_format("numpy")["n_sequences"][:]))
+
+    @cached_property
+    def n_cut(self) -> int:
+        """Examples that lost tokens to the context's limit."""
+        return int(np.count_nonzero(self.table.with_format("numpy")["n_cut"][:]))
+
+    def rows(self, places: Sequence[tuple[int, float]]) -> list[Row]:
+        """The rows at (index, weight) places, for collation."""
+        columns = self.table[[index for index, _ in places]]
+        names = ("prefix", "branches", "extract_position", "second_from")
+        encoded = [Encoded(*fields) for fields in zip(*(columns[name] for name in names), strict=True)]
+        labels = self.labels
+        return [Row(one, labels[i], i, weight) for one, (i, weight) in zip(encoded, places, strict=True)]
+
+
+def encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> tuple[dict[str, Split], list[str], int]:
+    """Every split encoded, the task's label names, and how many unlabelled train rows were left out.
+
+    Raises:
+        InputError: a column is missing, a label unknown, a score out of range, or no train row has a label.
+    """
+    names = _source_names(records.splits["train"], task)
+    for name, rows in records.splits.items():
+        check_columns(task, rows.column_names, f"the {name} split", labelled=not name.startswith("test"))
+    labels = with_labels(task, names, lambda: records.splits["train"].unique(task.label))
+    splits, n_unlabelled = {}, 0
+    for name, rows in records.splits.items():
+        to_label = _to_label(task, labels, _source_names(rows, task))
+        table = _encode_split(name, rows, task, encoder, to_label, labels)
+        split = Split(name, table, task.regression)
+        if name == "train" and any(label is None for label in split.labels):
+            labelled = [i for i, label in enumerate(split.labels) if label is not None]
+            n_unlabelled = len(split) - len(labelled)
+            if not labelled:
+                raise InputError(f"no train row of {task.name} has a label (column '{task.label}')")
+            split = Split(name, table.select(labelled), task.regression)
+        splits[name] = split
+    return splits, labels, n_unlabelled
+
+
+def _source_names(rows: "Dataset", task: TaskConfig) -> list[str] | None:
+    return getattr(rows.features.get(task.label), "names", None)
+
+
+def _to_label(task: TaskConfig, labels: list[str], names: list[str] | None) -> ToLabel:
+    if task.score_range is not None:
+        return score_reader(task.score_range, task.label)
+    return class_reader(labels, names, task.label)
+
+
+def _encode_split(
+    name: str, rows: "Dataset", task: TaskConfig, encoder: Encoder, to_label: ToLabel, labels: list[str]
+) -> "Dataset":
+    from datasets import Features, List, Value
+    from datasets.fingerprint import Hasher
+
+    def encode(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
+        records = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+        read: Callable[..., list[Example]] = READERS[task.reader]
+        numbered = zip(records, indices, strict=True)
+        examples = [e for record, i in numbered for e in read(record, f"{name}-{i}", task, to_label)]
+        encoded = encoder(examples)
+        lengths = [len(one.prefix) + max(map(len, one.branches)) for one in encoded]
+        return {
+            "guid": [example.guid for example in examples],
+            "label": [None if example.label is None else float(example.label) for example in examples],
+            "prefix": [one.prefix for one in encoded],
+            "branches": [one.branches for one in encoded],
+            "extract_position": [one.extract_position for one in encoded],
+            "second_from": [one.second_from for one in encoded],
+            "length": lengths,
+            "n_sequences": [len(one.branches) for one in encoded],
+            "n_cut": [one.n_cut for one in encoded],
+        }
+
+    integer = Value("int32")
+    content = [rows._fingerprint, name, asdict(task) | {"labels": labels, "reference": ""}, encoder.content()]
+    return rows.map(
+        encode,
+        batched=True,
+        with_indices=True,
+        remove_columns=rows.column_names,
+        new_fingerprint=Hasher.hash(content),
+        desc=f"Encoding {name}",
+        features=Features(
+            {
+                "guid": Value("string"),
+                "label": Value("float64"),
+                "prefix": List(integer),
+                "branches": List(List(integer)),
+                "extract_position": List(integer),
+                "second_from": List(integer),
+                "length": integer,
+                "n_sequences": integer,
+                "n_cut": integer,
+            }
+        ),
+    )

@@ -1,0 +1,111 @@
+"""Labels by name: a source's value to the task's class index or score, whatever the source's own order."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from heads.errors import InputError
+from trainers.choose import nearest
+from trainers.config import TaskConfig
+
+ToLabel = Callable[[Any, str], int | float | None]
+
+
+def label_name(value: Any) -> str | None:
+    """A raw value as a name; None where it says nothing (empty, null, NaN, -1 or "-", as unlabelled test rows have).
+
+    >>> [label_name(v) for v in ("entailment", 1, 1.0, True, -1, None, float("nan"), "-")]
+    ['entailment', '1', '1', 'True', None, None, None, None]
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    name = str(value).strip()
+    return None if name in ("", "-1", "-") else name
+
+
+def class_reader(labels: list[str], source_names: list[str] | None = None, column: str = "label") -> ToLabel:
+    """A function from a raw value and the row's guid to the index of its name in labels.
+
+    source_names turns the source's integers into names first. An integer without a name is an index into labels.
+
+    >>> read = class_reader(["entailment", "not_entailment"], source_names=["not_entailment", "entailment"])
+    >>> read(0, "train-0"), read("entailment", "train-1"), read(-1, "test-0")
+    (1, 0, None)
+    """
+    index = {name: i for i, name in enumerate(labels)}
+
+    def read(value: Any, guid: str) -> int | None:
+        name = label_name(value)
+        if name is None:
+            return None
+        if source_names is not None and name.isdigit() and int(name) < len(source_names):
+            name = source_names[int(name)]
+        if name in index:
+            return index[name]
+        if source_names is None and name.isdigit() and int(name) < len(labels):
+            return int(name)
+        raise InputError(
+            f"row {guid} has the {column} '{name}', which the task does not know.{nearest(name, labels)} "
+            f"Known: {', '.join(labels)} (task.labels)"
+        )
+
+    return read
+
+
+def score_reader(score_range: list[float], column: str = "label") -> ToLabel:
+    """A function from a raw value and the row's guid to a score within the range; -1 below it means unlabelled.
+
+    >>> read = score_reader([0, 5])
+    >>> read("3.5", "train-0"), read(-1.0, "test-0")
+    (3.5, None)
+    """
+    low, high = score_range
+
+    def read(value: Any, guid: str) -> float | None:
+        try:
+            score = float("nan") if value is None or value == "" else float(value)
+        except (TypeError, ValueError):
+            raise InputError(f"row {guid} has the {column} '{value}', which is not a number") from None
+        if math.isnan(score) or (score == -1 and low > -1):
+            return None
+        if not low <= score <= high:
+            raise InputError(
+                f"row {guid} has the {column} {score:g}, outside task.score_range=[{low:g}, {high:g}]: "
+                "mend the row or widen the range"
+            )
+        return score
+
+    return read
+
+
+def discover(values: Iterable[Any], source_names: list[str] | None) -> list[str]:
+    """The class names of a source that the task does not list: its own names, or the distinct values, sorted.
+
+    >>> discover(["sport", "art", None, "sport"], None), discover([2, 10, 0], None)
+    (['art', 'sport'], ['0', '2', '10'])
+    """
+    if source_names is not None:
+        return source_names
+    names = {name for name in map(label_name, values) if name is not None}
+    return sorted(names, key=lambda name: (0, int(name), "") if name.isdigit() else (1, 0, name))
+
+
+def with_labels(task: TaskConfig, source_names: list[str] | None, values: Callable[[], Iterable[Any]]) -> list[str]:
+    """The task's labels, read from the source where the task lists none.
+
+    Raises:
+        InputError: fewer than two classes, or more than 1,000 (a column of scores or of texts).
+    """
+    if task.regression or task.labels:
+        return task.labels
+    if task.structure == "multiple_choice":
+        return list(task.choices)
+    labels = discover(values(), source_names)
+    if not 2 <= len(labels) <= 1000:
+        raise InputError(
+            f"column '{task.label}' holds {len(labels)} distinct labels in the train file: classification needs 2 to "
+            "1000 (task.label names the column; for scores use task=regression)"
+        )
+    return labels

@@ -1,0 +1,131 @@
+"""Records: where a task's rows come from, as datasets with the task's own split names."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heads.errors import InputError
+from trainers.config import DataConfig, TaskConfig
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+SAMPLE = Path(__file__).parent / "sample"
+FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".csv": ("csv", {"keep_default_na": False, "na_values": [""]}),
+    ".tsv": ("csv", {"keep_default_na": False, "na_values": [""], "sep": "\t"}),
+    ".jsonl": ("json", {}),
+    ".json": ("json", {}),
+    ".parquet": ("parquet", {}),
+}
+
+
+@dataclass(frozen=True)
+class Records:
+    """A task's rows, by split; source and cut say in words where they come from, for the result."""
+
+    splits: "dict[str, Dataset]"
+    source: str
+    cut: str | None = None  # how validation was cut from train, where the source has none
+
+
+def load_records(task: TaskConfig, data: DataConfig) -> Records:
+    """Read a task's splits; a missing validation split is cut from train by data.split_seed.
+
+    Raises:
+        InputError: the source cannot be reached or read, or has no rows to train on.
+    """
+    if data.sample:
+        files = {path.stem: path for path in sorted((SAMPLE / task.name).glob("*.jsonl"))}
+        if not files:
+            raise InputError(f"no sample data ships for {task.name}: use the hub, data.root or data.files.train")
+        splits, source = _read_files(files), "sample"
+    elif data.files.train:
+        given = {"train": data.files.train, "validation": data.files.validation, "test": data.files.test}
+        splits = _read_files({name: Path(file) for name, file in given.items() if file})
+        source = "files"
+    else:
+        if task.hub is None:
+            raise InputError(f"task={task.name} is for your own files: give data.files.train=FILE or data=sample")
+        splits, source = _read_hub(task, data), data.root or "hub"
+    return _complete(task, data, splits, source)
+
+
+def _complete(task: TaskConfig, data: DataConfig, splits: "dict[str, Dataset]", source: str) -> Records:
+    """Cut a validation split where there is none, then take the samples asked for."""
+    if "train" not in splits:
+        raise InputError(f"{task.name} has no train split in {source}: found {', '.join(splits) or 'nothing'}")
+    cut = None
+    if not any(name.startswith("validation") for name in splits):
+        n_train = len(splits["train"])
+        if n_train < 2:
+            raise InputError(f"{task.name} has {n_train} row(s) to train on, and no validation split: 2 are the least")
+        parts = splits["train"].train_test_split(test_size=data.validation_fraction, seed=data.split_seed)
+        splits = splits | {"train": parts["train"], "validation": parts["test"]}
+        cut = f"{len(parts['test'])} of {n_train} train rows, seed {data.split_seed}"
+    for name, rows in splits.items():
+        wanted = data.train_rows if name == "train" else data.eval_rows
+        if wanted is not None and wanted < len(rows):
+            splits[name] = rows.shuffle(seed=data.split_seed).select(range(wanted))
+    order = ["train", *sorted((n for n in splits if n != "train"), key=lambda n: (n.startswith("test"), n))]
+    return Records({name: splits[name] for name in order}, source, cut)
+
+
+def _read_files(files: dict[str, Path]) -> "dict[str, Dataset]":
+    """Files on disk; each split may have its own format."""
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetGenerationError
+
+    splits = {}
+    for name, file in files.items():
+        if file.suffix not in FORMATS:
+            raise InputError(f"data.files.{name}={file}: the ending is not one of {', '.join(FORMATS)}")
+        if not file.is_file():
+            raise InputError(f"data.files.{name}={file}: there is no such file")
+        if file.stat().st_size == 0:
+            raise InputError(f"data.files.{name}={file}: the file is empty")
+        builder, options = FORMATS[file.suffix]
+        try:
+            rows = load_dataset(builder, data_files=str(file), split="train", **options)
+        except DatasetGenerationError as error:
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise InputError(f"data.files.{name}={file} cannot be read as {builder}: {reason}") from error
+        if len(rows) == 0:
+            raise InputError(f"data.files.{name}={file}: the file has no rows")
+        splits[name] = rows
+    return splits
+
+
+def _read_hub(task: TaskConfig, data: DataConfig) -> "dict[str, Dataset]":
+    """The hub's splits, or those of a folder laid out as the hub is; a split that the source lacks is left out."""
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetGenerationError
+
+    assert task.hub is not None
+    path = task.hub
+    if data.root is not None:
+        path = str(Path(data.root) / task.hub)
+        if not Path(path).is_dir():
+            raise InputError(f"data.root={data.root}: there is no {path}; the folder is laid out as the hub is, OWNER/NAME")
+    loaded: dict[str | None, Any] = {}
+    splits = {}
+    for name, place in task.splits.items():
+        config, _, split = place.rpartition(":")
+        config = config or task.config
+        if config not in loaded:
+            try:
+                loaded[config] = load_dataset(path, config)
+            except (OSError, ValueError, DatasetGenerationError) as error:
+                if data.root is not None:
+                    raise InputError(f"{path}, configuration {config}, cannot be read: {_line(error)}") from error
+                raise InputError(
+                    f"{task.hub} cannot be read from the hub or its cache ({_line(error)}): check the network, or give "
+                    "data.root=DIR (a mirror), data.files.train=FILE or data=sample"
+                ) from error
+        if split in loaded[config]:
+            splits[name] = loaded[config][split]
+    return splits
+
+
+def _line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"

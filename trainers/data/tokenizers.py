@@ -1,0 +1,72 @@
+"""Tokenizers: a backbone's own, and the layout that its special tokens make."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from heads.errors import InputError
+from heads.layouts import BertLayout, Gpt1Layout
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SPECIALS = ("_start_", "_delimiter_", "_classify_")  # GPT-1's names for its start, delimiter and extract tokens
+
+
+def encode_texts(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of each text, without special tokens; a text that spells one ("[SEP]") is read as plain text."""
+    if not texts:
+        return []
+    encoded = tokenizer(
+        list(texts), add_special_tokens=False, split_special_tokens=True, return_attention_mask=False, verbose=False
+    )
+    return encoded["input_ids"]
+
+
+def add_gpt1_specials(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """Ids of start, delimiter and extract, added to the tokenizer where it does not have them yet."""
+    from tokenizers import AddedToken
+
+    tokenizer.add_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIALS], special_tokens=True)
+    return [tokenizer.convert_tokens_to_ids(name) for name in SPECIALS]
+
+
+def bert_layout(tokenizer: "PreTrainedTokenizerBase", n_ctx: int) -> BertLayout:
+    """BERT's layout with the special tokens that this tokenizer itself puts around one text and around a pair.
+
+    Raises:
+        InputError: the tokenizer puts nothing before a text, so that there is no [CLS] to read.
+    """
+    one: Any = tokenizer("a", return_special_tokens_mask=True)
+    pair: Any = tokenizer("a", "b", return_special_tokens_mask=True, return_token_type_ids=True)
+    runs = _special_runs(pair["input_ids"], pair["special_tokens_mask"])
+    first = _special_runs(one["input_ids"], one["special_tokens_mask"])
+    if len(runs) != 3 or not runs[0] or not runs[2]:
+        raise InputError(
+            f"head=cls needs a tokenizer that writes [CLS] A [SEP] B [SEP], and {tokenizer.name_or_path} does not: "
+            "use head=gpt1"
+        )
+    return BertLayout(
+        opening=runs[0],
+        between=runs[1],
+        closing=runs[2],
+        closing_one=first[-1],
+        segment_b=bool(max(pair["token_type_ids"])),
+        n_ctx=n_ctx,
+    )
+
+
+def _special_runs(ids: Sequence[int], special: Sequence[int]) -> list[tuple[int, ...]]:
+    """The special tokens before, between and after the texts."""
+    runs: list[list[int]] = [[]]
+    for n, (token, is_special) in enumerate(zip(ids, special, strict=True)):
+        if is_special:
+            runs[-1].append(token)
+        elif n == 0 or special[n - 1]:
+            runs.append([])
+    return [tuple(run) for run in runs]
+
+
+def gpt1_layout(specials: Sequence[int], n_ctx: int) -> Gpt1Layout:
+    """GPT-1's layout with the ids of its three special tokens."""
+    start, delimiter, extract = specials
+    return Gpt1Layout(start, delimiter, extract, n_ctx)

@@ -1,0 +1,168 @@
+"""From a command line to a checked config: Hydra's composition, with one clear line for whatever is wrong.
+
+Overrides are checked against the schema and the files of conf/ first, before Hydra composes and long before anything
+heavy is imported.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from heads.errors import InputError
+from trainers.choose import nearest
+from trainers.runs import run_name
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+SHIPPED = Path(__file__).resolve().parent / "backbones" / "shipped"
+
+
+def register(name: str, schema: type) -> None:
+    """Make a schema and the config's resolvers known to Hydra."""
+    ConfigStore.instance().store(name=f"{name}_schema", node=schema)
+    OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
+    OmegaConf.register_new_resolver("shipped", lambda model: str(SHIPPED / model), replace=True)
+
+
+def _run_name(seed: Any) -> str:
+    return run_name(seed, list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else [])
+
+
+def recipe(name: str, schema: type) -> Callable[[Callable[[Any], None]], Callable[[], None]]:
+    """Make a function of a config a script: conf/NAME.yaml and the command line, composed and checked.
+
+    The script exits with 2 after one line where the input is wrong; any other exception keeps its stack trace.
+    """
+
+    def decorate(function: Callable[[Any], None]) -> Callable[[], None]:
+        def task(composed: DictConfig) -> None:
+            try:
+                function(OmegaConf.to_object(composed))
+            except InputError as error:
+                fail(error)
+
+        def main() -> None:
+            os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that errors come here, to be said in one line
+            # Read when torch is first imported: waiting threads sleep, so that a busy neighbour costs little.
+            os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+            register(name, schema)
+            try:
+                check_overrides([arg for arg in sys.argv[1:] if not arg.startswith("-")], name, schema)
+                hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
+            except (InputError, HydraException, OmegaConfBaseException) as error:
+                fail(error)
+
+        return main
+
+    return decorate
+
+
+def fail(error: Exception) -> None:
+    """Print an error's line, once for all processes, and exit with 2."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"error: {one_line(error)}", file=sys.stderr)
+    sys.exit(2)
+
+
+def one_line(error: BaseException) -> str:
+    """An error in one line: an InputError's own, or what lies at the bottom of Hydra's.
+
+    >>> one_line(InputError("train.epochs is at least 1, got 0"))
+    'train.epochs is at least 1, got 0'
+    """
+    if isinstance(error, InputError):
+        return str(error)
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    key = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")), "")
+    return f"{key}: {lines[0]}" if key else lines[0] if lines else type(error).__name__
+
+
+def check_overrides(overrides: list[str], name: str, schema: type) -> None:
+    """Make sure that each override's key, and each group's choice, exists.
+
+    Raises:
+        InputError: one does not; the message names the nearest that does.
+    """
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+    except HydraException as error:
+        raise InputError(f"the command line cannot be read: {one_line(error)}") from error
+    groups = {path.name: {file.stem for file in path.glob("*.yaml")} for path in CONF.iterdir() if path.is_dir()}
+    in_defaults = {next(iter(entry)) for entry in _defaults(name) if isinstance(entry, dict)}
+    for override in parsed:
+        key = override.key_or_group
+        if key.split(".")[0] == "hydra":
+            continue
+        if key in groups and (key in in_defaults or override.is_add()):
+            for choice in _choices(override):
+                if choice not in groups[key]:
+                    raise InputError(
+                        f"{key}={choice}: there is no conf/{key}/{choice}.yaml.{nearest(choice, groups[key])} "
+                        f"Known: {', '.join(sorted(groups[key]))}"
+                    )
+        else:
+            _check_key(key, schema, in_defaults)
+    if "task" in in_defaults and not any(override.key_or_group == "task" for override in parsed):
+        raise InputError(f"task is missing: type task=NAME, with one of {', '.join(sorted(groups['task']))}")
+
+
+def _defaults(name: str) -> list[Any]:
+    found = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"), resolve=False)
+    assert isinstance(found, dict)
+    return found.get("defaults", [])
+
+
+def _choices(override: Override) -> list[str]:
+    if override.is_sweep_override():
+        return [str(choice) for choice in override.sweep_string_iterator()]
+    return [str(override.value())]
+
+
+def _check_key(key: str, schema: type, groups: set[str]) -> None:
+    """Walk a dotted key down the dataclasses."""
+    node: Any = schema
+    done: list[str] = []
+    for part in key.split("."):
+        if not is_dataclass(node):
+            if get_origin(node) is dict:
+                return
+            raise InputError(f"{key}: {'.'.join(done)} is a single value and has no '{part}'")
+        hints = get_type_hints(node)
+        names = {field.name for field in fields(node)}
+        if part not in names:
+            prefix = ".".join([*done, ""]) if done else ""
+            everything = {*names, *groups} if not done else names
+            close = nearest(part, everything).replace("'", f"'{prefix}", 1) if prefix else nearest(part, everything)
+            raise InputError(f"{key} does not exist.{close or f' {prefix or name_of(schema)} has: {_listed(everything)}'}")
+        done.append(part)
+        node = _inner(hints[part])
+
+
+def name_of(schema: type) -> str:
+    """What a schema is of, for a message: FinetuneConfig is finetune."""
+    return schema.__name__.removesuffix("Config").lower()
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _inner(hint: Any) -> Any:
+    """A hint without its None."""
+    if isinstance(hint, UnionType):
+        return next(arg for arg in get_args(hint) if arg is not type(None))
+    return hint

@@ -1,0 +1,185 @@
+"""The training loop and the prediction loop, over Accelerate; the only ones there are."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from accelerate.utils.memory import should_reduce_batch_size
+from torch import nn
+from tqdm.auto import tqdm
+
+from heads.collate import collate
+from heads.errors import InputError
+from trainers.data.batches import Place, deal, evaluation_batches
+from trainers.data.encode import Split
+from trainers.objectives import Objective
+
+
+@dataclass
+class Progress:
+    """How far a run is, and what it has counted; all of it is in a checkpoint."""
+
+    epoch: int = 0
+    updates_in_epoch: int = 0
+    step: int = 0  # updates
+    micro_batch_size: int = 0
+    examples: int = 0
+    tokens: int = 0
+    padded_tokens: int = 0
+    seconds: float = 0.0  # of updates alone
+    task_loss_in_epoch: float = 0.0  # sum over the epoch's examples so far
+    examples_in_epoch: int = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """For Accelerate's checkpoint."""
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """From Accelerate's checkpoint."""
+        for field in fields(self):
+            setattr(self, field.name, state[field.name])
+
+
+class StepRecord(NamedTuple):
+    """What one update did: mean losses over its examples, the learning rate used and the gradient's norm."""
+
+    loss: float
+    task_loss: float
+    lm_loss: float
+    lr: float
+    grad_norm: float
+
+
+@dataclass
+class Training:
+    """Everything that an update changes or needs; model, optimizer and scheduler are prepared by the accelerator."""
+
+    accelerator: Accelerator
+    model: nn.Module
+    optimizer: Any
+    scheduler: Any
+    objective: Objective
+    max_grad_norm: float
+    pad_id: int
+    progress: Progress
+
+
+def train_epoch(training: Training, split: Split, updates: list[list[int]]) -> Iterator[StepRecord]:
+    """Do an epoch's updates from where the progress stands, one for each item taken from the iterator.
+
+    Raises:
+        InputError: a loss or gradient is not finite.
+    """
+    progress = training.progress
+    training.model.train()
+    for update in updates[progress.updates_in_epoch :]:
+        began = time.perf_counter()
+        record = _update(training, split, update)
+        progress.seconds += time.perf_counter() - began
+        progress.step += 1
+        progress.updates_in_epoch += 1
+        progress.examples += len(update)
+        progress.task_loss_in_epoch += record.task_loss * len(update)
+        progress.examples_in_epoch += len(update)
+        yield record
+
+
+def _update(training: Training, split: Split, update: list[int]) -> StepRecord:
+    """One update; where memory runs out, again with half the micro-batch and the same examples and weights."""
+    while True:
+        try:
+            return _attempt(training, split, update)
+        except RuntimeError as error:
+            progress = training.progress
+            if not should_reduce_batch_size(error) or progress.micro_batch_size == 1:
+                raise
+            if training.accelerator.num_processes > 1 or training.objective.whole_batch:
+                raise InputError(
+                    f"out of memory with {progress.micro_batch_size} examples at once in each process: "
+                    f"set train.micro_batch_size={progress.micro_batch_size // 2}"
+                ) from error
+            progress.micro_batch_size = -(-progress.micro_batch_size // 2)
+            training.optimizer.zero_grad()
+            training.accelerator.print(f"Out of memory: going on with micro-batches of {progress.micro_batch_size}.")
+
+
+def _attempt(training: Training, split: Split, update: list[int]) -> StepRecord:
+    accelerator, progress = training.accelerator, training.progress
+    world = accelerator.num_processes
+    micro_batches = deal(
+        update, split.lengths, rank=accelerator.process_index, world=world, micro=progress.micro_batch_size
+    )
+    sums = torch.zeros(4, dtype=torch.float64, device=accelerator.device)
+    for n, places in enumerate(micro_batches):
+        last = n == len(micro_batches) - 1
+        # DDP averages gradients once, in the last micro-batch's backward pass
+        with nullcontext() if last or world == 1 else accelerator.no_sync(training.model):
+            sums += _backward(training, split, places, scale=world / len(update))
+    sums = accelerator.reduce(sums, "sum")
+    task_loss, lm_loss = (sums[:2] / len(update)).tolist()
+    loss = task_loss + training.objective.lm_coef * lm_loss
+    lr = training.scheduler.get_last_lr()[-1]
+    grad_norm = float(accelerator.clip_grad_norm_(training.model.parameters(), training.max_grad_norm))
+    if not math.isfinite(loss) or not (math.isfinite(grad_norm) or accelerator.mixed_precision == "fp16"):
+        what = f"loss {loss:g}" if not math.isfinite(loss) else f"gradient norm {grad_norm:g}"
+        raise InputError(
+            f"update {progress.step + 1} has the {what} at learning rate {lr:.2e}: lower optim.lr, lengthen optim.warmup "
+            "or use mixed_precision=no"
+        )
+    training.optimizer.step()
+    training.scheduler.step()
+    training.optimizer.zero_grad()
+    progress.tokens += int(sums[2])
+    progress.padded_tokens += int(sums[3])
+    return StepRecord(loss, task_loss, lm_loss, lr, grad_norm)
+
+
+def _backward(training: Training, split: Split, places: list[Place], scale: float) -> torch.Tensor:
+    """Add one micro-batch's gradient; returns sums of task loss and LM loss, and its real and padded tokens."""
+    accelerator = training.accelerator
+    batch = collate(split.rows(places), pad_id=training.pad_id)
+    batch = type(batch)(*(tensor.to(accelerator.device) for tensor in batch))
+    losses = training.objective(training.model(batch), batch)
+    each_B = (losses.task + training.objective.lm_coef * losses.lm) * batch.weight
+    accelerator.backward(each_B.sum() * scale)
+    real = (batch.attention_mask * batch.sequence_mask[..., None] * batch.weight[:, None, None]).sum()
+    sums = [(losses.task * batch.weight).sum(), (losses.lm * batch.weight).sum(), real]
+    counted = torch.stack([value.detach().double() for value in sums])
+    return torch.cat([counted, counted.new_tensor([batch.input_ids.numel()])])
+
+
+def predict(
+    accelerator: Accelerator, model: nn.Module, split: Split, *, pad_id: int, max_tokens: int, desc: str | None = None
+) -> np.ndarray:
+    """Logits of every example, in the split's order, float32 (N, K), the same on every process.
+
+    Each example has one row, whatever the number of processes. Candidates that an example lacks are minus infinity.
+    """
+    model.eval()
+    batches = evaluation_batches(split.lengths, split.n_sequences, max_tokens)
+    world = accelerator.num_processes
+    mine = batches[accelerator.process_index :: world]
+    if len(mine) < -(-len(batches) // world):
+        mine = [*mine, batches[0]]  # a forward pass is a collective act: every process makes as many
+    found: list[tuple[int, list[float]]] = []
+    total = sum(map(len, mine))
+    bar = tqdm(total=total, desc=desc, unit="ex", leave=False, disable=not accelerator.is_main_process or desc is None)
+    for indices in mine:
+        batch = collate(split.rows([(i, 1.0) for i in indices]), pad_id=pad_id)
+        batch = type(batch)(*(tensor.to(accelerator.device) for tensor in batch))
+        with torch.inference_mode():
+            logits = model(batch).logits.float().cpu().tolist()
+        found += zip(indices, logits, strict=True)
+        bar.update(len(indices))
+    bar.close()
+    gathered = dict(gather_object(found))
+    width = max(map(len, gathered.values()))
+    rows = [gathered[i] + [-math.inf] * (width - len(gathered[i])) for i in range(len(split))]
+    return np.asarray(rows, dtype=np.float32)

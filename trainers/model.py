@@ -1,0 +1,72 @@
+"""The model that is trained: backbone, readout, head, and the auxiliary LM loss."""
+
+# B examples, C sequences per example, N = B * C sequences, T tokens, D hidden width, K labels
+
+import inspect
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from heads.collate import Batch
+from heads.language_model import sequence_lm_loss
+from heads.readout import extract_state
+from trainers.backbones.load import position_offset
+
+
+class Outputs(NamedTuple):
+    """What a model says of a batch: logits (B, K), and the mean LM loss of each sequence (B, C) where asked for."""
+
+    logits: Tensor
+    lm_loss: Tensor | None
+
+
+class TaskModel(nn.Module):
+    """A backbone with a task's head.
+
+    backbone is the network that gives hidden states, with or without a peft adapter. lm_head is given where the LM's
+    output weights are not the embeddings'. lm says whether the auxiliary loss is computed. pooler says whether the
+    head reads the backbone's pooled [CLS] state where it has a pooler.
+    """
+
+    def __init__(
+        self, backbone: PreTrainedModel, head: nn.Module, *, lm: bool, pooler: bool, lm_head: nn.Linear | None = None
+    ) -> None:
+        super().__init__()
+        self.backbone, self.head, self.lm_head = backbone, head, lm_head
+        self.lm = lm
+        base = base_of(backbone)
+        pooled = getattr(base, "pooler", None) is not None
+        if pooled and not pooler:
+            base.pooler = None  # so that no parameter is left without a gradient
+        self.pooled = pooled and pooler
+        accepted = inspect.signature(base.forward).parameters
+        self.takes_types = getattr(base.config, "type_vocab_size", 0) > 1 and "token_type_ids" in accepted
+        self.takes_positions = "position_ids" in accepted
+        self.position_offset = position_offset(base)
+
+    def forward(self, batch: Batch) -> Outputs:
+        """Logits, and LM losses where lm; the batch is (B, C, T)."""
+        n_examples, n_sequences, n_tokens = batch.input_ids.shape
+        flat = (n_examples * n_sequences, n_tokens)
+        input_ids, mask = batch.input_ids.view(flat), batch.attention_mask.view(flat)
+        extra: dict[str, Tensor] = {}
+        if self.takes_types:
+            extra["token_type_ids"] = batch.token_type_ids.view(flat)
+        if self.takes_positions:
+            extra["position_ids"] = batch.position_ids.view(flat) + self.position_offset
+        hidden_NTD = self.backbone(input_ids=input_ids, attention_mask=mask, **extra).last_hidden_state
+        state_ND = extract_state(hidden_NTD, batch.extract_position.view(-1))
+        if self.pooled:  # a pooler reads the first token of what it is given
+            state_ND = base_of(self.backbone).pooler(state_ND.unsqueeze(1))
+        logits = self.head(state_ND.view(n_examples, n_sequences, -1), batch.sequence_mask)
+        if not self.lm:
+            return Outputs(logits, None)
+        weight = (self.lm_head or base_of(self.backbone).get_input_embeddings()).weight
+        losses = sequence_lm_loss(hidden_NTD, input_ids, mask, weight)
+        return Outputs(logits, losses.view(n_examples, n_sequences))
+
+
+def base_of(backbone: nn.Module) -> Any:
+    """The backbone without the adapter that peft may have put around it."""
+    return backbone.get_base_model() if hasattr(backbone, "peft_config") else backbone

@@ -1,0 +1,134 @@
+"""What a run found: scores and predictions of each split, the collapse guard, result.json and the summary."""
+
+import json
+import math
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainers.config import FinetuneConfig
+from trainers.data.encode import Split
+from trainers.metrics import score
+from trainers.runs import write_text
+
+PACKAGES = ("torch", "transformers", "accelerate", "datasets", "peft", "tokenizers", "scikit-learn", "numpy")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A split's predictions: class indices (N,) or scores (N,), and probabilities (N, K) where there are classes."""
+
+    split: Split
+    values: np.ndarray
+    probabilities: np.ndarray | None
+
+    def scores(self, metrics: list[str]) -> dict[str, float]:
+        """The metrics over the labelled rows; empty where no row has a label."""
+        labelled = [i for i, label in enumerate(self.split.labels) if label is not None]
+        if not labelled:
+            return {}
+        references = np.asarray([self.split.labels[i] for i in labelled])
+        return score(metrics, self.values[labelled], references)
+
+    def lines(self, labels: list[str]) -> list[str]:
+        """One JSON line for each row: its name, label, prediction and probabilities by label name."""
+
+        def named(value: Any) -> Any:
+            if value is None:
+                return None
+            return labels[int(value)] if self.probabilities is not None else round(float(value), 6)
+
+        lines = []
+        for i, (guid, label) in enumerate(zip(self.split.guids, self.split.labels, strict=True)):
+            row = {"split": self.split.name, "index": i, "guid": guid, "label": named(label)}
+            row["prediction"] = named(self.values[i])
+            if self.probabilities is not None:
+                each = zip(labels, self.probabilities[i].tolist(), strict=False)
+                row["probabilities"] = {name: round(p, 6) for name, p in each}
+            lines.append(json.dumps(row, ensure_ascii=False))
+        return lines
+
+
+def read_logits(config: FinetuneConfig, split: Split, logits: np.ndarray) -> Predictions:
+    """Predictions from logits (N, K): the likeliest class, the score, or the expected level of the soft encoding."""
+    if config.task.regression and logits.shape[1] == 1:
+        return Predictions(split, logits[:, 0], None)
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+    if config.task.score_range is not None:
+        levels = np.arange(logits.shape[1]) + config.task.score_range[0]
+        return Predictions(split, probabilities @ levels, None)
+    return Predictions(split, logits.argmax(axis=1), probabilities)
+
+
+def collapse(predictions: Predictions, train_loss: float, n_labels: int) -> str | None:
+    """Why a run is degenerate, in words, or None.
+
+    It is where it predicts one class for a split that holds several (one value, for scores), or where the mean
+    training loss of the last epoch did not leave ln K, the loss of a guess.
+    """
+    true = {label for label in predictions.split.labels if label is not None}
+    if len(true) > 1 and float(np.ptp(predictions.values)) < 1e-6:
+        return f"one prediction for all {len(predictions.values)} rows of {predictions.split.name}"
+    if predictions.probabilities is not None and train_loss >= 0.99 * math.log(n_labels):
+        return f"training loss {train_loss:.4f} is that of a guess, ln {n_labels} = {math.log(n_labels):.4f}"
+    return None
+
+
+def environment() -> dict[str, str]:
+    """Versions of Python and the libraries, and ablatune's commit where it runs from a clone."""
+    import platform
+
+    found = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    root = Path(__file__).resolve().parent.parent
+    if (root / ".git").exists():
+        asked = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"]
+        commit = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+        found["commit"] = commit or "none yet"
+    return found
+
+
+def write_result(folder: Path, result: dict[str, Any]) -> None:
+    """Write result.json, the sign of a finished run; an undefined metric is null."""
+    write_text(folder / "result.json", json.dumps(_finite(result), indent=2) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def summary(result: dict[str, Any], folder: Path) -> None:
+    """Print a finished run for a reader."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=min(Console().width, 110) if Console().is_terminal else 110)
+    table = Table(title=f"{result['task']} · {result['backbone']} · seed {result['seed']}", title_justify="left")
+    for heading in ("split", "metric", "value"):
+        table.add_column(heading, justify="right" if heading == "value" else "left")
+    primary = result["primary"]
+    for split, metrics in result["finetune"].items():
+        for metric, value in metrics.items():
+            shown = "undefined" if value is None or not math.isfinite(value) else f"{100 * value:.2f}"
+            chosen = (split, metric) == (primary["split"], primary["metric"])
+            table.add_row(split, metric, shown, style="bold" if chosen else None)
+    console.print(table)
+    train, data = result["train"], result["data"]
+    console.print(
+        f"{train['steps']} updates, {train['epochs']:g} epochs in {train['seconds']:.0f} s: "
+        f"{train['examples_per_second']:.1f} examples/s, {train['tokens_per_second']:.0f} tokens/s, "
+        f"{100 * train['padding_fraction']:.1f} % padding"
+    )
+    rows = ", ".join(f"{count} {name}" for name, count in data["rows"].items())
+    console.print(f"rows: {rows} ({data['source']}); cut to fit the context: {sum(data['cut_examples'].values())}")
+    if result["degenerate"]:
+        console.print(f"[bold red]degenerate run:[/] {result['degenerate_reason']}")
+    console.print(f"run folder: {folder}", soft_wrap=True)

@@ -1,0 +1,136 @@
+"""Run folders: their names, and what may be done with one that is there already."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from heads.errors import InputError
+from trainers.config import SPEED_ONLY, FinetuneConfig, flat
+
+# Choices that the folder's path tells already, or that say where a run is and not what it is.
+NOT_IN_NAME = (*SPEED_ONLY, "task", "backbone", "seed", "data.root", "backbone.path")
+
+
+def run_name(seed: int | str, overrides: list[str]) -> str:
+    """The last part of a run's folder: the seed, then what was typed that changes the run's numbers.
+
+    >>> run_name(3, ["task=mnli", "optim.lr=1e-5", "objective.lm_coef=0", "tracking=wandb", "seed=3"])
+    'seed3_objective.lm_coef=0,optim.lr=1e-5'
+    """
+    parts = []
+    for override in overrides:
+        key = override.split("=")[0].lstrip("+~").split("@")[0]
+        if not any(key == name or key.startswith(f"{name}.") for name in NOT_IN_NAME) and not key.startswith("hydra"):
+            parts.append(override.lstrip("+"))
+    name = ",".join(sorted(parts))
+    slug = re.sub(r"[^\w.,=+-]+", "-", name).strip("-.")
+    if len(slug) > 120:
+        slug = f"{slug[:100]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"seed{seed}_{slug}" if slug else f"seed{seed}"
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a folder holds a finished run."""
+    return (folder / "result.json").is_file()
+
+
+def open_folder(folder: Path, config: FinetuneConfig) -> None:
+    """Make a run's folder ready: new, set aside where overwrite says so, or to be resumed.
+
+    Raises:
+        InputError: it holds a finished run, or an unfinished one with other settings.
+    """
+    if is_finished(folder):
+        if not config.overwrite:
+            raise InputError(
+                f"{folder} holds a finished run: type overwrite=true to set it aside and start anew, or another seed= or "
+                "run_dir="
+            )
+        _set_aside(folder)
+    file = folder / "config.yaml"
+    if file.is_file():
+        changed = differences(read_yaml(file), plain(config))
+        if changed and not config.overwrite:
+            shown = "; ".join(f"{key} was {old}, is {new}" for key, (old, new) in sorted(changed.items())[:3])
+            raise InputError(
+                f"{folder} holds an unfinished run with other settings ({shown}): type those again to resume it, or "
+                "overwrite=true to set it aside"
+            )
+        if changed:
+            _set_aside(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"run_dir={folder} cannot be made: {error.strerror}") from error
+    write_text(file, OmegaConf.to_yaml(OmegaConf.create(plain(config))))
+
+
+def _set_aside(folder: Path) -> None:
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.old{number}")).exists():
+        number += 1
+    folder.rename(aside)
+
+
+def plain(config: FinetuneConfig) -> dict[str, Any]:
+    """A config as nested plain values."""
+    return asdict(config)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Settings that differ, but for those that change no number; what the old run discovered (labels) is no change."""
+    before, after = flat(dict(old)), flat(dict(new))
+    return {
+        key: (before.get(key), after.get(key))
+        for key in before.keys() | after.keys()
+        if before.get(key) != after.get(key)
+        and not (key == "task.labels" and not after[key])
+        and not any(key == name or key.startswith(f"{name}.") for name in SPEED_ONLY)
+    }
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """A YAML file as plain values."""
+    found = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items()}
+
+
+def read_config(folder: Path) -> FinetuneConfig:
+    """The config of a run, checked.
+
+    Raises:
+        InputError: the folder is no run's.
+    """
+    file = folder / "config.yaml"
+    if not file.is_file():
+        raise InputError(f"{folder} is no run's folder: it has no config.yaml")
+    merged = OmegaConf.merge(OmegaConf.structured(FinetuneConfig), OmegaConf.load(file))
+    config = OmegaConf.to_object(merged)
+    assert isinstance(config, FinetuneConfig)
+    return config
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """The result of a finished run.
+
+    Raises:
+        InputError: the folder holds none.
+    """
+    if not is_finished(folder):
+        raise InputError(f"{folder} holds no finished run (no result.json): finish it, or name another folder")
+    return json.loads((folder / "result.json").read_text())
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = file.with_name(f"{file.name}.partial")
+    partial.write_text(text)
+    os.replace(partial, file)

@@ -1,0 +1,153 @@
+"""A run's model on disk, and back.
+
+``model/`` holds the backbone as transformers saves it (or the adapter as peft does), its tokenizer, and the head in
+head.safetensors. A BERT classifier is saved as transformers' own BertForSequenceClassification, head included.
+"""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from heads.classification import ClassificationHead
+from heads.errors import InputError
+from trainers.build import Foundation, assemble, lay_foundation, without_changes
+from trainers.config import FinetuneConfig, PeftConfig
+from trainers.model import TaskModel, base_of
+from trainers.runs import read_config, read_result
+
+HEAD, NEW_TOKENS = "head.safetensors", "new_tokens.safetensors"
+
+
+def save_model(
+    folder: Path, model: TaskModel, foundation: Foundation, config: FinetuneConfig, state: dict[str, Any], labels: list[str]
+) -> None:
+    """Write folder/model, in place of the one that is there; state is the whole model's, gathered."""
+    partial = folder / "model.partial"
+    if partial.exists():
+        shutil.rmtree(partial)
+    partial.mkdir()
+    head = _part(state, "head.")
+    save_file({name: tensor.contiguous() for name, tensor in head.items()}, partial / HEAD)
+    foundation.tokenizer.save_pretrained(partial)
+    backbone: Any = model.backbone
+    if config.peft.method != "none":
+        backbone.save_pretrained(partial)
+        if foundation.new_tokens:
+            rows = base_of(backbone).get_input_embeddings().weight.detach()[foundation.new_tokens]
+            save_file({"rows": rows.clone()}, partial / NEW_TOKENS)
+    elif classifier := _bert_classifier(model, labels):
+        classifier.save_pretrained(partial)
+    else:
+        full = foundation.backbone.full
+        prefix = "" if full is foundation.backbone.base else f"{full.base_model_prefix}."
+        whole = {f"{prefix}{name}": tensor for name, tensor in _part(state, "backbone.").items()}
+        whole |= {name: tensor for name, tensor in full.state_dict().items() if name not in whole}
+        full.save_pretrained(partial, state_dict=whole)
+    target, aside = folder / "model", folder / "model.aside"
+    if target.exists():
+        target.rename(aside)
+    partial.rename(target)
+    if aside.exists():
+        shutil.rmtree(aside)
+
+
+def _part(state: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def _bert_classifier(model: TaskModel, labels: list[str]) -> Any:
+    """The model as transformers' BertForSequenceClassification, where it is one; else None."""
+    from transformers import BertForSequenceClassification, BertModel
+
+    if not (isinstance(model.backbone, BertModel) and model.pooled and isinstance(model.head, ClassificationHead)):
+        return None
+    linear = model.head.linear
+    names = labels if len(labels) == linear.out_features else ["score"]
+    config = type(model.backbone.config).from_dict(model.backbone.config.to_dict())
+    config.num_labels = linear.out_features
+    config.id2label, config.label2id = dict(enumerate(names)), {name: i for i, name in enumerate(names)}
+    config.problem_type = "regression" if linear.out_features == 1 else "single_label_classification"
+    config.classifier_dropout = model.head.dropout.p
+    with torch.device("meta"):
+        classifier = BertForSequenceClassification(config)
+    classifier.bert, classifier.classifier = model.backbone, linear
+    return classifier
+
+
+def load_model(run: Path) -> tuple[TaskModel, Foundation, FinetuneConfig]:
+    """The model that a finished run kept, in evaluation mode, with its tokenizer, layout and config.
+
+    Raises:
+        InputError: the folder holds no finished run, or its model cannot be read.
+    """
+    config = read_config(run)
+    read_result(run)
+    return *load_kept(run, config), config
+
+
+def load_kept(run: Path, config: FinetuneConfig) -> tuple[TaskModel, Foundation]:
+    """The model that a run has kept so far, for its config with the labels filled in.
+
+    Raises:
+        InputError: its files cannot be read.
+    """
+    saved = run / "model"
+    if not (saved / HEAD).is_file():
+        raise InputError(f"{saved} has no {HEAD}: the run's model is gone or broken")
+    if config.peft.method == "none":
+        settled = without_changes(config, saved)
+        foundation = lay_foundation(settled)
+        model = assemble(settled, foundation, config.task.labels)
+    else:
+        from peft import PeftModel
+
+        foundation = lay_foundation(start_of(config))
+        model = assemble(replace(config, peft=PeftConfig()), foundation, config.task.labels)
+        base: Any = model.backbone
+        if (saved / NEW_TOKENS).is_file():
+            with torch.no_grad():
+                base.get_input_embeddings().weight[foundation.new_tokens] = load_file(saved / NEW_TOKENS)["rows"]
+        model.backbone = PeftModel.from_pretrained(base, str(saved))  # type: ignore[assignment]
+    model.head.load_state_dict(load_file(saved / HEAD))
+    return model.eval(), foundation
+
+
+def start_of(config: FinetuneConfig) -> FinetuneConfig:
+    """The config with the backbone that the run starts from: its own, or what an earlier run (init_from) has kept.
+
+    Raises:
+        InputError: the earlier run is not finished, is of another backbone, or kept an adapter instead of a backbone.
+    """
+    if config.init_from is None:
+        return config
+    run = Path(config.init_from)
+    read_result(run)
+    earlier = read_config(run)
+    if earlier.peft.method != "none":
+        raise InputError(
+            f"init_from={run}: that run kept a {earlier.peft.method} adapter, not a whole backbone: start from a run "
+            "with peft=none"
+        )
+    if (earlier.backbone.name, earlier.head.name) != (config.backbone.name, config.head.name):
+        raise InputError(
+            f"init_from={run} has backbone={earlier.backbone.name} head={earlier.head.name}, and this run "
+            f"backbone={config.backbone.name} head={config.head.name}: type the earlier run's"
+        )
+    path = str(run / "model")
+    return replace(config, backbone=replace(config.backbone, path=path, weights="pretrained", revision=None))
+
+
+def chain(config: FinetuneConfig) -> list[dict[str, str]]:
+    """The runs that a run goes back to, the nearest first."""
+    found: list[dict[str, str]] = []
+    while config.init_from is not None:
+        run = Path(config.init_from)
+        config = read_config(run)
+        found.append({"run": str(run), "task": config.task.name})
+    return found
+
+

@@ -1,0 +1,82 @@
+"""Where metrics go: log.jsonl always, W&B and TensorBoard by choice, all through Accelerate's trackers."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker, on_main_process
+
+from heads.errors import InputError
+from trainers.config import TrackingConfig
+
+
+class JsonLines(GeneralTracker):
+    """One line of log.jsonl for each call: the step and its values."""
+
+    name = "jsonl"
+    requires_logging_directory = False
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.file = file
+
+    @property
+    def tracker(self) -> Path:
+        """The file."""
+        return self.file
+
+    @on_main_process
+    def store_init_configuration(self, values: dict[str, Any]) -> None:
+        """The config has a file of its own."""
+
+    @on_main_process
+    def log(self, values: dict[str, Any], step: int | None, **_: Any) -> None:
+        """Append a line."""
+        with self.file.open("a") as stream:
+            stream.write(json.dumps({"step": step} | values) + "\n")
+
+
+def rewind(file: Path, step: int) -> None:
+    """Take lines after a step out of log.jsonl, so that a resumed run writes them once."""
+    if not file.exists():
+        return
+    kept = [line for line in file.read_text().splitlines(keepends=True) if json.loads(line)["step"] <= step]
+    partial = file.with_suffix(".partial")
+    partial.write_text("".join(kept))
+    os.replace(partial, file)
+
+
+def trackers(config: TrackingConfig, folder: Path) -> list[Any]:
+    """What Accelerator's log_with takes.
+
+    Raises:
+        InputError: a tracker does not exist or its package is not installed.
+    """
+    for name in config.trackers:
+        if name not in ("wandb", "tensorboard"):
+            raise InputError(f"tracking.trackers names '{name}': wandb and tensorboard are known")
+        if name == "tensorboard":
+            try:
+                import tensorboard  # noqa: F401
+            except ImportError:
+                raise InputError("tracking=tensorboard needs its package: pip install -e .[tensorboard]") from None
+    return [JsonLines(folder / "log.jsonl"), *config.trackers]
+
+
+def start(accelerator: Accelerator, config: TrackingConfig, folder: Path, settings: dict[str, Any]) -> None:
+    """Open the trackers of a run; W&B without a key records offline, in the run's folder."""
+    plain = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in settings.items()}
+    options = {"wandb": {"dir": str(folder), "name": folder.name, "mode": config.mode or _wandb_mode()}}
+    chosen = {name: options[name] for name in config.trackers if name in options}
+    accelerator.init_trackers(config.project, config=plain, init_kwargs=chosen)
+
+
+def _wandb_mode() -> str | None:
+    """None (W&B's own choice, online) with a key or a chosen mode, else offline."""
+    if os.environ.get("WANDB_MODE") or os.environ.get("WANDB_API_KEY"):
+        return None
+    from requests.utils import get_netrc_auth
+
+    return None if get_netrc_auth("https://api.wandb.ai") else "offline"
