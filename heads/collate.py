@@ -19,7 +19,7 @@ class Batch(NamedTuple):
     """B examples, ready for a model; the names are Hugging Face's where it has one.
 
     input_ids, attention_mask, token_type_ids and position_ids are (B, C, T); extract_position and sequence_mask (0
-    where an example has fewer than C sequences) are (B, C); labels, weight and index are (B,). labels is not to be
+    where an example has fewer than C sequences) are (B, C); labels and weight are (B,). labels is not to be
     read where it is NaN or -1 (unlabelled); weight is 0 for an example that only fills a place.
     """
 
@@ -31,22 +31,20 @@ class Batch(NamedTuple):
     sequence_mask: Tensor
     labels: Tensor
     weight: Tensor
-    index: Tensor
 
 
 class Row(NamedTuple):
-    """An encoded example with what training and scoring need to know of it: its label and its place in the split."""
+    """An encoded example with what training needs to know of it."""
 
     encoded: Encoded
     label: int | float | None
-    index: int
     weight: float = 1.0
 
 
 def collate(rows: Sequence[Row], *, pad_id: int, side: Literal["left", "right"] = "right") -> Batch:
     """Pad rows to the longest sequence among them.
 
-    >>> rows = [Row(Encoded([1], [[5, 3], [6, 7, 3]], [2, 3], [3, 4]), label=1, index=0)]
+    >>> rows = [Row(Encoded([1], [[5, 3], [6, 7, 3]], [2, 3], [3, 4]), label=1)]
     >>> batch = collate(rows, pad_id=0)
     >>> batch.input_ids.tolist()
     [[[1, 5, 3, 0], [1, 6, 7, 3]]]
@@ -75,7 +73,6 @@ def collate(rows: Sequence[Row], *, pad_id: int, side: Literal["left", "right"] 
         *(torch.from_numpy(array) for array in (input_ids, mask, types, positions, extract, present)),
         labels=_labels([row.label for row in rows]),
         weight=torch.tensor([row.weight for row in rows], dtype=torch.float32),
-        index=torch.tensor([row.index for row in rows]),
     )
 
 

@@ -116,7 +116,8 @@ class BertLayout:
     ``</s></s>``, ``</s>``); closing_one ends a single text. segment_b is whether the tokenizer gives B its own
     token_type_id. The head reads the first token.
 
-    >>> layout = BertLayout(opening=(101,), between=(102,), closing=(102,), closing_one=(102,), segment_b=True, n_ctx=512)
+    >>> sep = (102,)
+    >>> layout = BertLayout((101,), between=sep, closing=sep, closing_one=sep, segment_b=True, n_ctx=512)
     >>> layout([], [[Ids([5, 6]), Ids([7])]])
     Encoded(prefix=[], branches=[[101, 5, 6, 102, 7, 102]], extract_position=[0], second_from=[4], n_cut=0)
     """

@@ -37,6 +37,12 @@ class Foundation:
     new_tokens: list[int]
     anew: list[str]
 
+    @property
+    def pad_id(self) -> int:
+        """An id to pad with; any would do, since masks come from lengths."""
+        found = self.tokenizer.pad_token_id
+        return found if isinstance(found, int) else 0
+
     def encoder(self, config: FinetuneConfig) -> Encoder:
         """The encoder of this tokenizer and layout for a config's task."""
         return Encoder(structure(config), self.tokenizer, self.layout, config.data.cleaning)
@@ -105,7 +111,8 @@ def _n_ctx(config: FinetuneConfig, backbone: Backbone) -> int:
 
 
 def _check_ids(tokenizer: PreTrainedTokenizerBase, backbone: Backbone, name: str) -> None:
-    rows = backbone.full.get_input_embeddings().weight.shape[0]
+    table: Any = backbone.full.get_input_embeddings()
+    rows = table.weight.shape[0]
     largest = max([len(tokenizer) - 1, *(i for ids in encode_texts(tokenizer, ["a"]) for i in ids)])
     if largest >= rows:
         raise InputError(

@@ -16,9 +16,9 @@ from trainers.metrics import METRICS
 from trainers.schedules import SCHEDULES
 
 # Names whose tables stand beside code that imports torch; a test holds them to those tables.
-OPTIMIZERS = dict.fromkeys(("gpt1_adam", "adamw"))
-LOSSES = dict.fromkeys(("auto", "cross_entropy", "soft_f1", "mse", "soft_score"))
-ADAPTERS = dict.fromkeys(("none", "lora", "dora", "ia3", "prefix", "ln_tuning"))
+OPTIMIZERS: dict[str, None] = dict.fromkeys(("gpt1_adam", "adamw"))
+LOSSES: dict[str, None] = dict.fromkeys(("auto", "cross_entropy", "soft_f1", "mse", "soft_score"))
+ADAPTERS: dict[str, None] = dict.fromkeys(("none", "lora", "dora", "ia3", "prefix", "ln_tuning"))
 
 # What changes the speed or the place of a run and none of its numbers: left out of the run folder's name, and free to
 # differ when a run is resumed. tests/trainers/test_invariances.py holds the first three to it.
@@ -57,7 +57,9 @@ class TaskConfig:
     score_range: list[float] | None = None  # makes it regression: the least and the greatest score
     metrics: list[str] = MISSING
     primary: str = MISSING  # the metric that selects a checkpoint
-    glue: str | None = None  # its file in a GLUE submission, with the form of its labels: "CoLA.tsv index" or "... name"
+    glue: str | None = (
+        None  # its file in a GLUE submission, with the form of its labels: "CoLA.tsv index" or "... name"
+    )
 
     def __post_init__(self) -> None:
         """Check what can be checked without data."""
@@ -75,8 +77,9 @@ class TaskConfig:
                 f"{where}: task.choices names the columns of the candidates where structure is multiple_choice, "
                 f"got structure {self.structure} and task.choices={self.choices}",
             )
+        own = any(metric.endswith(".py") for metric in self.metrics)  # such a file names its metrics itself
         _need(
-            self.primary in self.metrics,
+            own or self.primary in self.metrics,
             f"{where}: task.primary '{self.primary}' is not among task.metrics ({', '.join(self.metrics)})",
         )
         _need(len(set(self.labels)) == len(self.labels), f"{where}: task.labels has a name twice: {self.labels}")
@@ -302,7 +305,7 @@ class FinetuneConfig:
         if self.objective.loss == "soft_score" and self.task.score_range:
             _need(
                 all(float(bound).is_integer() for bound in self.task.score_range),
-                f"objective.loss=soft_score has one level for each whole score, got task.score_range={self.task.score_range}",
+                f"objective.loss=soft_score has a level for each whole score, got task.score_range={self.task.score_range}",
             )
         if self.objective.loss == "soft_f1":
             _need(

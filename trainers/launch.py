@@ -147,7 +147,9 @@ def _check_key(key: str, schema: type, groups: set[str]) -> None:
             prefix = ".".join([*done, ""]) if done else ""
             everything = {*names, *groups} if not done else names
             close = nearest(part, everything).replace("'", f"'{prefix}", 1) if prefix else nearest(part, everything)
-            raise InputError(f"{key} does not exist.{close or f' {prefix or name_of(schema)} has: {_listed(everything)}'}")
+            raise InputError(
+                f"{key} does not exist.{close or f' {prefix or name_of(schema)} has: {_listed(everything)}'}"
+            )
         done.append(part)
         node = _inner(hints[part])
 

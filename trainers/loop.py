@@ -126,12 +126,13 @@ def _attempt(training: Training, split: Split, update: list[int]) -> StepRecord:
     task_loss, lm_loss = (sums[:2] / len(update)).tolist()
     loss = task_loss + training.objective.lm_coef * lm_loss
     lr = training.scheduler.get_last_lr()[-1]
-    grad_norm = float(accelerator.clip_grad_norm_(training.model.parameters(), training.max_grad_norm))
+    clipped: Any = accelerator.clip_grad_norm_(training.model.parameters(), training.max_grad_norm)
+    grad_norm = float(clipped)
     if not math.isfinite(loss) or not (math.isfinite(grad_norm) or accelerator.mixed_precision == "fp16"):
         what = f"loss {loss:g}" if not math.isfinite(loss) else f"gradient norm {grad_norm:g}"
         raise InputError(
-            f"update {progress.step + 1} has the {what} at learning rate {lr:.2e}: lower optim.lr, lengthen optim.warmup "
-            "or use mixed_precision=no"
+            f"update {progress.step + 1} has the {what} at learning rate {lr:.2e}: lower optim.lr, lengthen "
+            "optim.warmup or use mixed_precision=no"
         )
     training.optimizer.step()
     training.scheduler.step()

@@ -67,6 +67,6 @@ class TaskModel(nn.Module):
         return Outputs(logits, losses.view(n_examples, n_sequences))
 
 
-def base_of(backbone: nn.Module) -> Any:
+def base_of(backbone: Any) -> Any:
     """The backbone without the adapter that peft may have put around it."""
     return backbone.get_base_model() if hasattr(backbone, "peft_config") else backbone

@@ -1,4 +1,4 @@
-"""Losses: the task's (L2), the auxiliary language model's (L1), and their sum L3 = L2 + lm_coef * L1 (GPT-1, section 3.2).
+"""Losses: the task's (L2), the auxiliary LM's (L1), and their sum L3 = L2 + lm_coef * L1 (GPT-1, section 3.2).
 
 Every loss is one number for each example, so that the mean over an update is the same however the update is cut into
 micro-batches and processes. The exception is soft F1, a ratio of sums over the whole batch.
@@ -63,7 +63,7 @@ def mse(logits_B1: Tensor, labels_B: Tensor) -> Tensor:
 
 
 def score_encoding(scores_B: Tensor, low: int, n_levels: int) -> Tensor:
-    """A score as a distribution over whole levels, whose mean is the score, shape (B, K) (utils.py, stsb_label_encoding).
+    """A score as a distribution over whole levels with that mean, shape (B, K) (utils.py, stsb_label_encoding).
 
     >>> score_encoding(torch.tensor([3.25, 5.0]), low=0, n_levels=6).tolist()
     [[0.0, 0.0, 0.0, 0.75, 0.25, 0.0], [0.0, 0.0, 0.0, 0.0, 0.0, 1.0]]

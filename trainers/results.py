@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from trainers.config import FinetuneConfig
+from heads.errors import InputError
+from trainers.config import FinetuneConfig, TaskConfig
 from trainers.data.encode import Split
 from trainers.metrics import score
 from trainers.runs import write_text
@@ -53,6 +54,22 @@ class Predictions:
         return lines
 
 
+def check_metrics(task: TaskConfig, split: Split) -> None:
+    """Make sure, before training, that the metrics can score a split and that the primary one is among them.
+
+    Raises:
+        InputError: no row has a label, a metric does not fit the labels, or none is the primary one.
+    """
+    known = np.asarray([label for label in split.labels if label is not None])
+    if not len(known):
+        raise InputError(
+            f"no row of {task.name}'s {split.name} split has a label: there is nothing to select a model by"
+        )
+    found = score(task.metrics, known, known)
+    if task.primary not in found:
+        raise InputError(f"task.primary={task.primary} is not among what task.metrics gives: {', '.join(found)}")
+
+
 def read_logits(config: FinetuneConfig, split: Split, logits: np.ndarray) -> Predictions:
     """Predictions from logits (N, K): the likeliest class, the score, or the expected level of the soft encoding."""
     if config.task.regression and logits.shape[1] == 1:
@@ -65,18 +82,23 @@ def read_logits(config: FinetuneConfig, split: Split, logits: np.ndarray) -> Pre
     return Predictions(split, logits.argmax(axis=1), probabilities)
 
 
-def collapse(predictions: Predictions, train_loss: float, n_labels: int) -> str | None:
-    """Why a run is degenerate, in words, or None.
-
-    It is where it predicts one class for a split that holds several (one value, for scores), or where the mean
-    training loss of the last epoch did not leave ln K, the loss of a guess.
-    """
+def one_prediction(predictions: Predictions) -> str | None:
+    """In words, that one class (or one score) is predicted for a split that holds several; else None."""
     true = {label for label in predictions.split.labels if label is not None}
     if len(true) > 1 and float(np.ptp(predictions.values)) < 1e-6:
         return f"one prediction for all {len(predictions.values)} rows of {predictions.split.name}"
-    if predictions.probabilities is not None and train_loss >= 0.99 * math.log(n_labels):
-        return f"training loss {train_loss:.4f} is that of a guess, ln {n_labels} = {math.log(n_labels):.4f}"
     return None
+
+
+def at_chance(train_loss: float, n_labels: int) -> str | None:
+    """In words, that a training loss did not leave ln K, the loss of a guess; else None.
+
+    >>> at_chance(0.6925, 2), at_chance(0.4, 2)
+    ('the last training loss, 0.6925, is that of a guess, ln 2 = 0.6931', None)
+    """
+    if train_loss < 0.99 * math.log(n_labels):
+        return None
+    return f"the last training loss, {train_loss:.4f}, is that of a guess, ln {n_labels} = {math.log(n_labels):.4f}"
 
 
 def environment() -> dict[str, str]:
@@ -94,14 +116,15 @@ def environment() -> dict[str, str]:
 
 def write_result(folder: Path, result: dict[str, Any]) -> None:
     """Write result.json, the sign of a finished run; an undefined metric is null."""
-    write_text(folder / "result.json", json.dumps(_finite(result), indent=2) + "\n")
+    write_text(folder / "result.json", json.dumps(finite(result), indent=2) + "\n")
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A nested value for JSON, which has no NaN and no infinity: null in their place."""
     if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_finite(inner) for inner in value]
+        return [finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

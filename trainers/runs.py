@@ -50,8 +50,8 @@ def open_folder(folder: Path, config: FinetuneConfig) -> None:
     if is_finished(folder):
         if not config.overwrite:
             raise InputError(
-                f"{folder} holds a finished run: type overwrite=true to set it aside and start anew, or another seed= or "
-                "run_dir="
+                f"{folder} holds a finished run: type overwrite=true to set it aside and start anew, or another seed= "
+                "or run_dir="
             )
         _set_aside(folder)
     file = folder / "config.yaml"

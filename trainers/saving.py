@@ -23,7 +23,12 @@ HEAD, NEW_TOKENS = "head.safetensors", "new_tokens.safetensors"
 
 
 def save_model(
-    folder: Path, model: TaskModel, foundation: Foundation, config: FinetuneConfig, state: dict[str, Any], labels: list[str]
+    folder: Path,
+    model: TaskModel,
+    foundation: Foundation,
+    config: FinetuneConfig,
+    state: dict[str, Any],
+    labels: list[str],
 ) -> None:
     """Write folder/model, in place of the one that is there; state is the whole model's, gathered."""
     partial = folder / "model.partial"
@@ -149,5 +154,3 @@ def chain(config: FinetuneConfig) -> list[dict[str, str]]:
         config = read_config(run)
         found.append({"run": str(run), "task": config.task.name})
     return found
-
-

@@ -10,6 +10,7 @@ from accelerate.tracking import GeneralTracker, on_main_process
 
 from heads.errors import InputError
 from trainers.config import TrackingConfig
+from trainers.results import finite
 
 
 class JsonLines(GeneralTracker):
@@ -32,10 +33,10 @@ class JsonLines(GeneralTracker):
         """The config has a file of its own."""
 
     @on_main_process
-    def log(self, values: dict[str, Any], step: int | None, **_: Any) -> None:
+    def log(self, values: dict[str, Any], step: int | None = None, **_: Any) -> None:
         """Append a line."""
         with self.file.open("a") as stream:
-            stream.write(json.dumps({"step": step} | values) + "\n")
+            stream.write(json.dumps(finite({"step": step} | values)) + "\n")
 
 
 def rewind(file: Path, step: int) -> None:

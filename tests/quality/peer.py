@@ -73,9 +73,7 @@ def fine_tune(task: str, seed: int, args: argparse.Namespace) -> dict:
         disable_tqdm=True,
         logging_steps=100,
     )
-    trainer = Trainer(
-        model, settings, train_dataset=encoded["train"], data_collator=DataCollatorWithPadding(tokenizer)
-    )
+    trainer = Trainer(model, settings, train_dataset=encoded["train"], data_collator=DataCollatorWithPadding(tokenizer))
     began = time.perf_counter()
     trainer.train()
     seconds = time.perf_counter() - began

@@ -80,7 +80,12 @@ def load_backbone(config: BackboneConfig) -> Backbone:
         logging.set_verbosity_error()  # the table of unused keys; what is missing is in the result
         try:
             full, info = AUTO[config.family].from_pretrained(
-                _source(config), config=hf_config, dtype="float32", output_loading_info=True, **extra, **_options(config)
+                _source(config),
+                config=hf_config,
+                dtype="float32",
+                output_loading_info=True,
+                **extra,
+                **_options(config),
             )
         except (OSError, ValueError, ImportError, RuntimeError) as error:
             raise _unreadable(config, "weights", error) from error

@@ -4,6 +4,7 @@ Layer 0 is the embeddings, layer k the k-th block, layer n_layer + 1 whatever st
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -87,7 +88,7 @@ def add_embeddings(full: PreTrainedModel, ids: list[int], n_tokens: int, name: s
     Raises:
         InputError: the tokenizer has more tokens than the model has embeddings.
     """
-    table = full.get_input_embeddings()
+    table: Any = full.get_input_embeddings()
     if n_tokens - len(ids) > table.weight.shape[0]:
         raise InputError(
             f"{name}: its tokenizer has {n_tokens - len(ids)} tokens and its model {table.weight.shape[0]} embeddings: "
@@ -95,7 +96,7 @@ def add_embeddings(full: PreTrainedModel, ids: list[int], n_tokens: int, name: s
         )
     if n_tokens > table.weight.shape[0]:
         full.resize_token_embeddings(n_tokens, mean_resizing=False)
-    for module in (full.get_input_embeddings(), full.get_output_embeddings()):
-        if module is not None:
-            with torch.no_grad():
-                module.weight[ids] = torch.randn(len(ids), module.weight.shape[1]) * 0.02
+    tables: list[Any] = [full.get_input_embeddings(), full.get_output_embeddings()]
+    for weight in {id(one.weight): one.weight for one in tables if one is not None}.values():
+        with torch.no_grad():
+            weight[ids] = torch.randn(len(ids), weight.shape[1]) * 0.02

@@ -7,9 +7,7 @@ are encoded once.
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, cast
 
 from heads.collate import Row
 from heads.errors import InputError
@@ -66,7 +64,7 @@ class Encoder:
         """What the encoding depends on, besides the examples."""
         return {
             "structure": self.structure,
-            "tokenizer": self.tokenizer.backend_tokenizer.to_str(),
+            "tokenizer": cast(Any, self.tokenizer).backend_tokenizer.to_str(),
             "layout": [type(self.layout).__name__, asdict(self.layout)],
             "cleaning": self.cleaning,
             "version": VERSION,
@@ -87,7 +85,7 @@ class Split:
     @cached_property
     def lengths(self) -> list[int]:
         """Tokens of each example's longest sequence."""
-        return self.table.with_format("numpy")["length"][:].tolist()
+        return self.table.data.column("length").to_pylist()
 
     @cached_property
     def labels(self) -> list[int | float | None]:
@@ -103,12 +101,12 @@ class Split:
     @cached_property
     def n_sequences(self) -> int:
         """Sequences of the example that has most."""
-        return int(np.max(self.table.with_format("numpy")["n_sequences"][:]))
+        return max(self.table.data.column("n_sequences").to_pylist())
 
     @cached_property
     def n_cut(self) -> int:
         """Examples that lost tokens to the context's limit."""
-        return int(np.count_nonzero(self.table.with_format("numpy")["n_cut"][:]))
+        return sum(n > 0 for n in self.table.data.column("n_cut").to_pylist())
 
     def rows(self, places: Sequence[tuple[int, float]]) -> list[Row]:
         """The rows at (index, weight) places, for collation."""
@@ -116,7 +114,7 @@ class Split:
         names = ("prefix", "branches", "extract_position", "second_from")
         encoded = [Encoded(*fields) for fields in zip(*(columns[name] for name in names), strict=True)]
         labels = self.labels
-        return [Row(one, labels[i], i, weight) for one, (i, weight) in zip(encoded, places, strict=True)]
+        return [Row(one, labels[i], weight) for one, (i, weight) in zip(encoded, places, strict=True)]
 
 
 def encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> tuple[dict[str, Split], list[str], int]:

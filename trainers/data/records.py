@@ -106,7 +106,9 @@ def _read_hub(task: TaskConfig, data: DataConfig) -> "dict[str, Dataset]":
     if data.root is not None:
         path = str(Path(data.root) / task.hub)
         if not Path(path).is_dir():
-            raise InputError(f"data.root={data.root}: there is no {path}; the folder is laid out as the hub is, OWNER/NAME")
+            raise InputError(
+                f"data.root={data.root}: there is no {path}; the folder is laid out as the hub is, OWNER/NAME"
+            )
     loaded: dict[str | None, Any] = {}
     splits = {}
     for name, place in task.splits.items():

@@ -22,7 +22,7 @@ def encode_texts(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> 
     return encoded["input_ids"]
 
 
-def add_gpt1_specials(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+def add_gpt1_specials(tokenizer: Any) -> list[int]:
     """Ids of start, delimiter and extract, added to the tokenizer where it does not have them yet."""
     from tokenizers import AddedToken
 

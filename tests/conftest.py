@@ -1,0 +1,72 @@
+"""What all tests share: an offline process that leaves the user's caches alone, composed configs, tiny backbones."""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+# Before anything imports torch, transformers or datasets, which read these once. Not in pytest's own folder for
+# temporary files: it is not made yet.
+CACHE = tempfile.mkdtemp(prefix="ablatune-tests-")
+atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HOME": CACHE,
+    "HF_DATASETS_CACHE": os.path.join(CACHE, "datasets"),
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+import hydra  # noqa: E402
+import pytest  # noqa: E402
+from omegaconf import OmegaConf  # noqa: E402
+
+from trainers.config import FinetuneConfig  # noqa: E402
+from trainers.launch import CONF, register  # noqa: E402
+
+
+def compose_config(*overrides):
+    """The config of a command line, as recipes/finetune.py gets it."""
+    register("finetune", FinetuneConfig)
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return OmegaConf.to_object(hydra.compose("finetune", overrides=list(overrides)))
+
+
+@pytest.fixture(scope="session")
+def compose():
+    return compose_config
+
+
+# Two blocks, 32 wide, 60 tokens; RoBERTa's 40 positions follow its two for padding.
+SIZES = {
+    "openai-gpt": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 40},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 40, "bos_token_id": 0, "eos_token_id": 0},
+    "llama": {"num_key_value_heads": 2, "max_position_embeddings": 40},
+    "bert": {"max_position_embeddings": 40},
+    "roberta": {"max_position_embeddings": 42, "type_vocab_size": 1},
+}
+USUAL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+
+
+def build_tiny(auto, model_type, seed=0, **changes):
+    """A random model of an Auto class, in eval mode; every parameter is moved off its starting value.
+
+    Norms and biases start at ones and zeros, where a test could not tell one model's from another's.
+    """
+    import torch
+    from accelerate.utils import set_seed
+    from transformers import AutoConfig
+
+    usual = {} if "n_embd" in SIZES[model_type] else USUAL
+    config = AutoConfig.for_model(model_type, **{"vocab_size": 60} | usual | SIZES[model_type] | changes)
+    set_seed(seed)
+    model = auto.from_config(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    return build_tiny

@@ -1,0 +1,186 @@
+"""The epochs of a run: updates, checkpoints, evaluations, and which model is kept."""
+
+import math
+import signal
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from tqdm.auto import tqdm
+
+from trainers import checkpoints
+from trainers.build import Foundation
+from trainers.config import FinetuneConfig
+from trainers.data.batches import epoch_updates
+from trainers.data.encode import Split
+from trainers.loop import Training, predict, train_epoch
+from trainers.model import TaskModel
+from trainers.results import Predictions, one_prediction, read_logits
+from trainers.runs import write_text
+from trainers.saving import save_model
+
+KEPT_PREDICTIONS = "validation.jsonl"  # of the model kept so far, until the run is finished
+
+
+class Interrupted(SystemExit):
+    """The run was asked to stop, and has saved a checkpoint first."""
+
+
+@dataclass
+class Selection:
+    """The model kept so far, and what its evaluation found; in every checkpoint."""
+
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    epoch: int = 0
+    worse_epochs: int = 0
+    collapsed: str | None = None  # in words, where the model kept predicts one thing for all
+    last_task_loss: float = math.inf  # mean training loss of the last whole or partial epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        """For Accelerate's checkpoint."""
+        return vars(self).copy()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """From Accelerate's checkpoint."""
+        vars(self).update(state)
+
+
+@dataclass
+class Run:
+    """A run in progress: what its steps share."""
+
+    config: FinetuneConfig
+    folder: Path
+    accelerator: Accelerator
+    foundation: Foundation
+    splits: dict[str, Split]
+    n_unlabelled: int
+    model: TaskModel  # as it was built; training holds it as the accelerator wraps it
+    training: Training
+    selection: Selection
+    n_updates: int
+
+    @property
+    def labels(self) -> list[str]:
+        """The task's label names."""
+        return self.config.task.labels
+
+
+def fit(run: Run) -> None:
+    """All epochs: updates, checkpoints, evaluations, selection."""
+    config, progress, accelerator = run.config, run.training.progress, run.accelerator
+    split, stop = run.splits["train"], _StopSignal()
+    bar = tqdm(
+        total=run.n_updates,
+        initial=progress.step,
+        desc=f"{config.task.name} · {config.backbone.name}",
+        unit="update",
+        disable=not accelerator.is_main_process,
+        dynamic_ncols=True,
+    )
+    while progress.updates_in_epoch or (progress.step < run.n_updates and not _patience_is_over(run)):
+        updates = epoch_updates(
+            split.lengths,
+            config.train.batch_size,
+            seed=config.seed,
+            epoch=progress.epoch,
+            group=config.train.group_by_length,
+        )
+        updates = updates[: progress.updates_in_epoch + run.n_updates - progress.step]
+        for record in train_epoch(run.training, split, updates):
+            values = {f"train/{name}": value for name, value in record._asdict().items()}
+            accelerator.log(values | {"epoch": progress.epoch}, step=progress.step)
+            bar.set_postfix(loss=f"{record.loss:.3f}", ex_s=f"{progress.examples / progress.seconds:.1f}")
+            bar.update()
+            every = config.train.checkpoint_every
+            asked = stop.asked(accelerator)
+            if asked or (every and progress.step % every == 0 and progress.updates_in_epoch < len(updates)):
+                checkpoints.save(accelerator, run.folder, progress.step)
+            if asked:
+                bar.close()
+                accelerator.print(f"Stopped after update {progress.step}; the same command goes on from there.")
+                raise Interrupted(128 + signal.SIGTERM)
+        _end_epoch(run)
+    bar.close()
+
+
+def _end_epoch(run: Run) -> None:
+    """Evaluate, keep the model where it is the best so far, count the epoch, save a checkpoint."""
+    progress, selection, accelerator = run.training.progress, run.selection, run.accelerator
+    found = {name: predict_split(run, name) for name in run.splits if name.startswith("validation")}
+    scores = {name: one.scores(run.config.task.metrics) for name, one in found.items()}
+    task_loss = progress.task_loss_in_epoch / progress.examples_in_epoch
+    logged = {f"{name}/{metric}": value for name, each in scores.items() for metric, value in each.items()}
+    selection.last_task_loss = task_loss
+    accelerator.log(logged | {"train/epoch_task_loss": task_loss, "epoch": progress.epoch}, step=progress.step)
+    # Decided by one process for all: a metric on the edge must not keep a model on one of them only.
+    (better,) = broadcast_object_list([_is_better(run, scores)])
+    selection.worse_epochs = 0 if better else selection.worse_epochs + 1
+    if better or run.config.train.select == "last":
+        selection.scores, selection.epoch = scores, progress.epoch + 1
+        selection.collapsed = one_prediction(next(iter(found.values())))
+        state = accelerator.get_state_dict(run.training.model)
+        if accelerator.is_main_process:
+            save_model(run.folder, run.model, run.foundation, run.config, state, run.labels)
+            lines = [line for one in found.values() for line in one.lines(run.labels)]
+            write_text(run.folder / KEPT_PREDICTIONS, "\n".join(lines) + "\n")
+    progress.epoch += 1
+    progress.updates_in_epoch = progress.examples_in_epoch = 0
+    progress.task_loss_in_epoch = 0.0
+    checkpoints.save(accelerator, run.folder, progress.step)
+
+
+def _is_better(run: Run, scores: dict[str, dict[str, float]]) -> bool:
+    """Whether the first validation split's primary metric is above that of the model kept; undefined is below all."""
+    name, metric = primary_metric(run)
+    if not run.selection.scores:
+        return True
+    new, kept = scores[name].get(metric, math.nan), run.selection.scores[name].get(metric, math.nan)
+    return not math.isnan(new) and (math.isnan(kept) or new > kept)
+
+
+def primary_metric(run: Run) -> tuple[str, str]:
+    """The split and the metric that select the model."""
+    split = next(name for name in run.splits if name.startswith("validation"))
+    return split, run.config.task.primary
+
+
+def _patience_is_over(run: Run) -> bool:
+    patience = run.config.train.patience
+    return patience is not None and run.selection.worse_epochs >= patience
+
+
+def predict_split(run: Run, name: str) -> Predictions:
+    """A split's predictions by the model as it is now."""
+    split = run.splits[name]
+    logits = predict(
+        run.accelerator,
+        run.training.model,
+        split,
+        pad_id=run.training.pad_id,
+        max_tokens=run.config.train.eval_tokens,
+        desc=name,
+    )
+    return read_logits(run.config, split, logits)
+
+
+class _StopSignal:
+    """Remembers SIGTERM, so that the update in progress ends and a checkpoint is saved."""
+
+    def __init__(self) -> None:
+        self.received = False
+        signal.signal(signal.SIGTERM, self._remember)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.received = True
+
+    def asked(self, accelerator: Accelerator) -> bool:
+        """Whether any process was asked to stop; the same answer on all of them."""
+        if accelerator.num_processes == 1:
+            return self.received
+        if self.received:
+            accelerator.set_trigger()
+        return accelerator.check_trigger()
