@@ -4,6 +4,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from functools import cache
 
 # Before anything imports torch, transformers or datasets, which read these once. Not in pytest's own folder for
 # temporary files: it is not made yet.
@@ -25,11 +26,16 @@ from trainers.config import FinetuneConfig  # noqa: E402
 from trainers.launch import CONF, register  # noqa: E402
 
 
-def compose_config(*overrides):
-    """The config of a command line, as recipes/finetune.py gets it."""
+@cache
+def _composed(overrides):
     register("finetune", FinetuneConfig)
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return OmegaConf.to_object(hydra.compose("finetune", overrides=list(overrides)))
+        return hydra.compose("finetune", overrides=list(overrides))
+
+
+def compose_config(*overrides):
+    """The config of a command line, as recipes/finetune.py gets it; one of the caller's own each time."""
+    return OmegaConf.to_object(_composed(overrides))
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from trainers import adapters, config, objectives, optim
+from trainers.launch import CONF
 
-ROOT = Path(config.__file__).resolve().parents[1]
+ROOT = CONF.parent
 HEADS = sorted((ROOT / "heads").rglob("*.py"))
 RECIPES = sorted((ROOT / "recipes").glob("*.py"))
 SOURCES = [path for room in ("heads", "trainers", "recipes", "tests") for path in sorted((ROOT / room).rglob("*.py"))]

@@ -58,6 +58,7 @@ def recipe(name: str, schema: type) -> Callable[[Callable[[Any], None]], Callabl
             # Read when torch is first imported: waiting threads sleep, so that a busy neighbour costs little.
             os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
             register(name, schema)
+            sys.argv[1:] = [quote_path(arg) for arg in sys.argv[1:]]
             try:
                 check_overrides([arg for arg in sys.argv[1:] if not arg.startswith("-")], name, schema)
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
@@ -67,6 +68,24 @@ def recipe(name: str, schema: type) -> Callable[[Callable[[Any], None]], Callabl
         return main
 
     return decorate
+
+
+# Keys whose value is a path: taken as it stands, though it hold a comma, an equals sign or a blank.
+PATHS = ("run", "runs", "input", "output", "glue", "run_dir", "init_from", "backbone.path", "data.root")
+
+
+def quote_path(arg: str) -> str:
+    """An argument as Hydra's grammar wants it: a path in quotes.
+
+    >>> quote_path("run=outputs/seed0_optim.lr=1e-3,seed=1"), quote_path("seed=1,2")
+    ("run='outputs/seed0_optim.lr=1e-3,seed=1'", 'seed=1,2')
+    """
+    key, equals, value = arg.partition("=")
+    is_path = key in PATHS or key.startswith("data.files.")
+    if not (equals and is_path and value) or value[0] in "'\"" or value == "null" or "${" in value:
+        return arg
+    quote = '"' if "'" in value else "'"
+    return f"{key}={quote}{value}{quote}"
 
 
 def fail(error: Exception) -> None:

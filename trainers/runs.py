@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from heads.errors import InputError
 from trainers.config import SPEED_ONLY, FinetuneConfig, flat
@@ -112,8 +114,11 @@ def read_config(folder: Path) -> FinetuneConfig:
     file = folder / "config.yaml"
     if not file.is_file():
         raise InputError(f"{folder} is no run's folder: it has no config.yaml")
-    merged = OmegaConf.merge(OmegaConf.structured(FinetuneConfig), OmegaConf.load(file))
-    config = OmegaConf.to_object(merged)
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(FinetuneConfig), OmegaConf.load(file))
+        config = OmegaConf.to_object(merged)
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise InputError(f"{file} cannot be read by this version: {str(error).splitlines()[0]}") from error
     assert isinstance(config, FinetuneConfig)
     return config
 

@@ -129,15 +129,13 @@ def encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> tupl
     labels = with_labels(task, names, lambda: records.splits["train"].unique(task.label))
     splits, n_unlabelled = {}, 0
     for name, rows in records.splits.items():
-        to_label = _to_label(task, labels, _source_names(rows, task))
-        table = _encode_split(name, rows, task, encoder, to_label, labels)
-        split = Split(name, table, task.regression)
+        split = encode_split(name, rows, task, encoder, labels)
         if name == "train" and any(label is None for label in split.labels):
             labelled = [i for i, label in enumerate(split.labels) if label is not None]
             n_unlabelled = len(split) - len(labelled)
             if not labelled:
                 raise InputError(f"no train row of {task.name} has a label (column '{task.label}')")
-            split = Split(name, table.select(labelled), task.regression)
+            split = Split(name, split.table.select(labelled), task.regression)
         splits[name] = split
     return splits, labels, n_unlabelled
 
@@ -152,11 +150,16 @@ def _to_label(task: TaskConfig, labels: list[str], names: list[str] | None) -> T
     return class_reader(labels, names, task.label)
 
 
-def _encode_split(
-    name: str, rows: "Dataset", task: TaskConfig, encoder: Encoder, to_label: ToLabel, labels: list[str]
-) -> "Dataset":
+def encode_split(name: str, rows: "Dataset", task: TaskConfig, encoder: Encoder, labels: list[str]) -> Split:
+    """One split's rows, encoded; the table is found again where the same content was encoded before.
+
+    Raises:
+        InputError: a label is unknown, a score out of range, a text missing.
+    """
     from datasets import Features, List, Value
     from datasets.fingerprint import Hasher
+
+    to_label = _to_label(task, labels, _source_names(rows, task))
 
     def encode(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
         records = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
@@ -179,7 +182,7 @@ def _encode_split(
 
     integer = Value("int32")
     content = [rows._fingerprint, name, asdict(task) | {"labels": labels, "reference": ""}, encoder.content()]
-    return rows.map(
+    table = rows.map(
         encode,
         batched=True,
         with_indices=True,
@@ -200,3 +203,4 @@ def _encode_split(
             }
         ),
     )
+    return Split(name, table, task.regression)

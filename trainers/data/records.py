@@ -1,6 +1,6 @@
 """Records: where a task's rows come from, as datasets with the task's own split names."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +71,32 @@ def _complete(task: TaskConfig, data: DataConfig, splits: "dict[str, Dataset]", 
     return Records({name: splits[name] for name in order}, source, cut)
 
 
-def _read_files(files: dict[str, Path]) -> "dict[str, Dataset]":
+def load_split(task: TaskConfig, data: DataConfig, name: str) -> "Dataset":
+    """One split of a task, all its rows.
+
+    Raises:
+        InputError: the source cannot be read or has no such split.
+    """
+    if data.sample or data.files.train:
+        splits = load_records(task, replace(data, eval_rows=None)).splits
+    else:
+        wanted = {key: place for key, place in task.splits.items() if key == name}
+        splits = _read_hub(replace(task, splits=wanted), data)
+    if name not in splits:
+        raise InputError(f"{task.name} has no split '{name}' in its source: known are {', '.join(task.splits)}")
+    return splits[name]
+
+
+def read_file(file: str) -> "Dataset":
+    """The rows of one file of the user's.
+
+    Raises:
+        InputError: it cannot be read or has no rows.
+    """
+    return _read_files({"input": Path(file)}, key="")["input"]
+
+
+def _read_files(files: dict[str, Path], key: str = "data.files.") -> "dict[str, Dataset]":
     """Files on disk; each split may have its own format."""
     from datasets import load_dataset
     from datasets.exceptions import DatasetGenerationError
@@ -79,19 +104,19 @@ def _read_files(files: dict[str, Path]) -> "dict[str, Dataset]":
     splits = {}
     for name, file in files.items():
         if file.suffix not in FORMATS:
-            raise InputError(f"data.files.{name}={file}: the ending is not one of {', '.join(FORMATS)}")
+            raise InputError(f"{key}{name}={file}: the ending is not one of {', '.join(FORMATS)}")
         if not file.is_file():
-            raise InputError(f"data.files.{name}={file}: there is no such file")
+            raise InputError(f"{key}{name}={file}: there is no such file")
         if file.stat().st_size == 0:
-            raise InputError(f"data.files.{name}={file}: the file is empty")
+            raise InputError(f"{key}{name}={file}: the file is empty")
         builder, options = FORMATS[file.suffix]
         try:
             rows = load_dataset(builder, data_files=str(file), split="train", **options)
         except DatasetGenerationError as error:
             reason = str(error.__cause__ or error).splitlines()[0]
-            raise InputError(f"data.files.{name}={file} cannot be read as {builder}: {reason}") from error
+            raise InputError(f"{key}{name}={file} cannot be read as {builder}: {reason}") from error
         if len(rows) == 0:
-            raise InputError(f"data.files.{name}={file}: the file has no rows")
+            raise InputError(f"{key}{name}={file}: the file has no rows")
         splits[name] = rows
     return splits
 

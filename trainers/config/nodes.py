@@ -1,11 +1,6 @@
-"""The dataclasses of every config: types, defaults, units and sources.
-
-Nothing here imports torch: a mistake in a config is found before anything heavy is loaded. Checks that need one node
-only are in its __post_init__; those that cross nodes are in FinetuneConfig's.
-"""
+"""The nodes of a config, one dataclass each: types, defaults, units and sources; each checks itself."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from omegaconf import MISSING
 
@@ -20,19 +15,9 @@ OPTIMIZERS: dict[str, None] = dict.fromkeys(("gpt1_adam", "adamw"))
 LOSSES: dict[str, None] = dict.fromkeys(("auto", "cross_entropy", "soft_f1", "mse", "soft_score"))
 ADAPTERS: dict[str, None] = dict.fromkeys(("none", "lora", "dora", "ia3", "prefix", "ln_tuning"))
 
-# What changes the speed or the place of a run and none of its numbers: left out of the run folder's name, and free to
-# differ when a run is resumed. tests/trainers/test_invariances.py holds the first three to it.
-SPEED_ONLY = (
-    "train.micro_batch_size",
-    "train.eval_tokens",
-    "train.checkpoint_every",
-    "tracking",
-    "run_dir",
-    "overwrite",
-)
 
-
-def _need(ok: bool, message: str) -> None:
+def need(ok: bool, message: str) -> None:
+    """Raise an InputError with the message unless ok."""
     if not ok:
         raise InputError(message)
 
@@ -57,9 +42,6 @@ class TaskConfig:
     score_range: list[float] | None = None  # makes it regression: the least and the greatest score
     metrics: list[str] = MISSING
     primary: str = MISSING  # the metric that selects a checkpoint
-    glue: str | None = (
-        None  # its file in a GLUE submission, with the form of its labels: "CoLA.tsv index" or "... name"
-    )
 
     def __post_init__(self) -> None:
         """Check what can be checked without data."""
@@ -68,21 +50,21 @@ class TaskConfig:
         least, most = N_TEXTS[self.structure]
         if self.reader == "columns":
             wanted = str(least) if least == most else f"{least} to {most}"
-            _need(
+            need(
                 least <= len(self.texts) <= most,
                 f"{where}: structure {self.structure} reads {wanted} text column(s), got task.texts={self.texts}",
             )
-            _need(
+            need(
                 (self.structure == "multiple_choice") == bool(self.choices),
                 f"{where}: task.choices names the columns of the candidates where structure is multiple_choice, "
                 f"got structure {self.structure} and task.choices={self.choices}",
             )
         own = any(metric.endswith(".py") for metric in self.metrics)  # such a file names its metrics itself
-        _need(
+        need(
             own or self.primary in self.metrics,
             f"{where}: task.primary '{self.primary}' is not among task.metrics ({', '.join(self.metrics)})",
         )
-        _need(len(set(self.labels)) == len(self.labels), f"{where}: task.labels has a name twice: {self.labels}")
+        need(len(set(self.labels)) == len(self.labels), f"{where}: task.labels has a name twice: {self.labels}")
         for metric in self.metrics:
             if not metric.endswith(".py"):
                 choose(METRICS, metric, what="metric", where=where)
@@ -118,20 +100,20 @@ class DataConfig:
     def __post_init__(self) -> None:
         """One source only."""
         given = [name for name, on in self.sources().items() if on]
-        _need(
+        need(
             len(given) < 2,
             f"data.{' and data.'.join(given)} both say where the rows are: give one of data=sample, data.root and "
             "data.files.*",
         )
-        _need(
+        need(
             0 < self.validation_fraction < 1,
             f"data.validation_fraction is a share of train, in (0, 1), got {self.validation_fraction}",
         )
         choose({"none": "", "gpt1": ""}, self.cleaning, what="cleaning", where="data.cleaning")
         for name in ("train_rows", "eval_rows"):
             rows = getattr(self, name)
-            _need(rows is None or rows > 0, f"data.{name} is a number of rows, at least 1, got {rows}")
-        _need(
+            need(rows is None or rows > 0, f"data.{name} is a number of rows, at least 1, got {rows}")
+        need(
             bool(self.files.train) or not (self.files.validation or self.files.test),
             "data.files.validation and data.files.test go with data.files.train: give that too",
         )
@@ -160,7 +142,7 @@ class BackboneConfig:
         where = f"conf/backbone/{self.name}.yaml"
         choose({"causal": "", "bidirectional": ""}, self.family, what="family", where=where)
         choose({"pretrained": "", "random": ""}, self.weights, what="kind of weights", where=where)
-        _need(
+        need(
             self.dropout is None or 0 <= self.dropout < 1,
             f"backbone.dropout is a probability, in [0, 1), got {self.dropout}",
         )
@@ -178,8 +160,8 @@ class HeadConfig:
     def __post_init__(self) -> None:
         """Names that exist, numbers in range."""
         choose({"gpt1": "", "cls": ""}, self.name, what="head", where="head.name")
-        _need(0 <= self.clf_pdrop < 1, f"head.clf_pdrop is a probability, in [0, 1), got {self.clf_pdrop}")
-        _need(self.n_ctx is None or self.n_ctx >= 8, f"head.n_ctx is at least 8 tokens, got {self.n_ctx}")
+        need(0 <= self.clf_pdrop < 1, f"head.clf_pdrop is a probability, in [0, 1), got {self.clf_pdrop}")
+        need(self.n_ctx is None or self.n_ctx >= 8, f"head.n_ctx is at least 8 tokens, got {self.n_ctx}")
 
 
 @dataclass
@@ -193,7 +175,7 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         """Names that exist, numbers in range."""
         choose(LOSSES, self.loss, what="loss", where="objective.loss")
-        _need(self.lm_coef >= 0, f"objective.lm_coef is a weight, at least 0, got {self.lm_coef}")
+        need(self.lm_coef >= 0, f"objective.lm_coef is a weight, at least 0, got {self.lm_coef}")
 
 
 @dataclass
@@ -215,14 +197,14 @@ class OptimConfig:
         """Names that exist, numbers in range."""
         choose(OPTIMIZERS, self.name, what="optimizer", where="optim.name")
         choose(SCHEDULES, self.schedule, what="schedule", where="optim.schedule")
-        _need(
+        need(
             0 <= self.warmup < 1,
             f"optim.warmup is a share of all updates, in [0, 1), got {self.warmup}: for a number of updates, divide it "
             "by the total",
         )
-        _need(self.lr > 0, f"optim.lr is a learning rate, above 0, got {self.lr}")
-        _need(self.max_grad_norm > 0, f"optim.max_grad_norm is above 0, got {self.max_grad_norm}")
-        _need(0 < self.layer_decay <= 1, f"optim.layer_decay is in (0, 1], got {self.layer_decay}")
+        need(self.lr > 0, f"optim.lr is a learning rate, above 0, got {self.lr}")
+        need(self.max_grad_norm > 0, f"optim.max_grad_norm is above 0, got {self.max_grad_norm}")
+        need(0 < self.layer_decay <= 1, f"optim.layer_decay is in (0, 1], got {self.layer_decay}")
 
 
 @dataclass
@@ -244,8 +226,8 @@ class TrainConfig:
         choose({"best": "", "last": ""}, self.select, what="rule", where="train.select")
         for name in ("epochs", "max_steps", "batch_size", "micro_batch_size", "checkpoint_every", "patience"):
             value = getattr(self, name)
-            _need(value is None or value >= 1, f"train.{name} is at least 1, got {value}")
-        _need(self.eval_tokens >= 1, f"train.eval_tokens is at least 1, got {self.eval_tokens}")
+            need(value is None or value >= 1, f"train.{name} is at least 1, got {value}")
+        need(self.eval_tokens >= 1, f"train.eval_tokens is at least 1, got {self.eval_tokens}")
 
 
 @dataclass
@@ -262,7 +244,7 @@ class PeftConfig:
     def __post_init__(self) -> None:
         """A method that exists."""
         choose(ADAPTERS, self.method, what="method", where="peft.method")
-        _need(self.r >= 1, f"peft.r is a rank, at least 1, got {self.r}")
+        need(self.r >= 1, f"peft.r is a rank, at least 1, got {self.r}")
 
 
 @dataclass
@@ -272,114 +254,3 @@ class TrackingConfig:
     trackers: list[str] = field(default_factory=list)  # wandb, tensorboard
     project: str = "ablatune"
     mode: str | None = None  # W&B: online, offline or disabled; null is online with a key, else offline
-
-
-@dataclass
-class FinetuneConfig:
-    """Everything that a fine-tuning run follows from."""
-
-    task: TaskConfig = MISSING
-    data: DataConfig = MISSING
-    backbone: BackboneConfig = MISSING
-    head: HeadConfig = MISSING
-    objective: ObjectiveConfig = MISSING
-    optim: OptimConfig = MISSING
-    train: TrainConfig = MISSING
-    peft: PeftConfig = MISSING
-    tracking: TrackingConfig = MISSING
-    ablation: str = "none"
-    zero_shot: str = "none"
-    seed: int = 0
-    init_from: str | None = None  # a finished run whose model this one starts from
-    n_transfer: int | None = None  # -1 nothing, 0 embeddings, k embeddings and k blocks; null everything
-    n_frozen: int | None = None  # 0 embeddings, k embeddings and k blocks are not trained; null trains everything
-    n_reinit: int = 0  # top blocks (and pooler) initialised anew (Zhang et al. 2020)
-    mixed_precision: str = "no"  # no, bf16, fp16
-    run_dir: str = MISSING
-    overwrite: bool = False  # set the finished run in run_dir aside and start anew
-
-    def __post_init__(self) -> None:
-        """What crosses nodes."""
-        choose({"no": "", "bf16": "", "fp16": ""}, self.mixed_precision, what="precision", where="mixed_precision")
-        choose({"none": ""}, self.zero_shot, what="zero-shot method", where="zero_shot")
-        if self.objective.loss == "soft_score" and self.task.score_range:
-            _need(
-                all(float(bound).is_integer() for bound in self.task.score_range),
-                f"objective.loss=soft_score has a level for each whole score, got task.score_range={self.task.score_range}",
-            )
-        if self.objective.loss == "soft_f1":
-            _need(
-                self.train.micro_batch_size is None,
-                "objective.loss=soft_f1 is a ratio of sums over a whole update: leave train.micro_batch_size out",
-            )
-        _need(0 <= self.seed < 2**32, f"seed is in 0 .. 2**32 - 1, got {self.seed}")
-        self._check_family()
-        self._check_transfer()
-        loss = self.objective.loss
-        if self.task.regression:
-            _need(
-                loss in ("auto", "mse", "soft_score"),
-                f"objective.loss={loss} needs classes, and {self.task.name} has scores: use mse or soft_score",
-            )
-        else:
-            _need(
-                loss in ("auto", "cross_entropy", "soft_f1"),
-                f"objective.loss={loss} needs scores, and {self.task.name} has classes: use cross_entropy or soft_f1",
-            )
-        multiple_choice = self.task.structure == "multiple_choice"
-        _need(
-            not (multiple_choice and (loss == "soft_f1" or self.objective.class_weights)),
-            "objective.loss=soft_f1 and objective.class_weights are about classes; the candidates of a multiple-choice "
-            f"task ({self.task.name}) are none",
-        )
-        for name in self.objective.class_weights:
-            if self.task.labels:
-                choose(dict.fromkeys(self.task.labels), name, what="label", where="objective.class_weights")
-
-    def _check_family(self) -> None:
-        causal = self.backbone.family == "causal"
-        _need(
-            not (causal and self.head.name == "cls"),
-            f"head=cls reads the first token, and in a causal backbone ({self.backbone.name}) that has seen no other: "
-            "use head=gpt1",
-        )
-        _need(
-            causal or self.objective.lm_coef == 0,
-            f"objective.lm_coef={self.objective.lm_coef}: the auxiliary LM loss needs a causal backbone, and "
-            f"{self.backbone.name} is bidirectional: set objective.lm_coef=0",
-        )
-        _need(
-            causal or self.peft.method != "prefix",
-            f"peft=prefix needs a causal backbone, and {self.backbone.name} is bidirectional: use peft=lora",
-        )
-
-    def _check_transfer(self) -> None:
-        _need(
-            self.n_transfer is None or self.n_transfer >= -1,
-            f"n_transfer is -1 (nothing), 0 (embeddings) or a number of blocks, got {self.n_transfer}",
-        )
-        _need(self.n_frozen is None or self.n_frozen >= 0, f"n_frozen is at least 0, got {self.n_frozen}")
-        _need(self.n_reinit >= 0, f"n_reinit is at least 0, got {self.n_reinit}")
-        _need(
-            self.n_transfer is None or self.n_reinit == 0,
-            "n_transfer and n_reinit both say which blocks start anew: give one",
-        )
-        changed = self.n_transfer is not None or self.n_reinit > 0 or self.n_frozen is not None
-        _need(
-            self.peft.method == "none" or not changed,
-            f"peft={self.peft.method} trains an adapter on a whole pretrained backbone: leave out n_transfer, n_reinit "
-            "and n_frozen",
-        )
-
-
-def flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted keys to values, for a plain (nested) dict.
-
-    >>> flat({"optim": {"lr": 1e-5}, "seed": 3})
-    {'optim.lr': 1e-05, 'seed': 3}
-    """
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        found |= flat(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
-    return found

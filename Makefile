@@ -1,0 +1,40 @@
+# A bare machine needs Python 3.11 or later with pip, and make. Everything else goes into .venv, once.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+# Read by OpenMP when torch is first imported: waiting threads sleep, so that a busy neighbour costs little.
+export OMP_WAIT_POLICY := PASSIVE
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-real check format
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# torch comes first and by itself, so that the constraint alone decides its build.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,clean,tensorboard]'
+	touch $@
+
+demo: .venv/installed ## fine-tune a tiny random GPT on the sample data that ships: needs no network, no GPU
+	$(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
+	    recipes/finetune.py task=sst2 data=sample backbone=tiny optim.lr=1e-3 train.epochs=10 overwrite=true
+
+test: .venv/installed ## the tests that need no network, no GPU and no real data
+	$(BIN)/python -m pytest -q
+
+test-real: .venv/installed ## the tests on real rows (ABLATUNE_DATA) and real weights (ABLATUNE_MODELS)
+	$(BIN)/python -m pytest -q -m real tests/real
+
+check: .venv/installed ## formatting, lint, types and spelling; changes nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright --pythonpath $(BIN)/python heads trainers recipes
+	$(BIN)/codespell
+
+format: .venv/installed ## format the code and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .

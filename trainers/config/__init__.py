@@ -1,0 +1,42 @@
+"""The dataclasses of every config.
+
+Nothing here imports torch: a mistake in a config is found before anything heavy is loaded.
+"""
+
+from trainers.config.finetune import SPEED_ONLY, FinetuneConfig, flat
+from trainers.config.nodes import (
+    ADAPTERS,
+    LOSSES,
+    OPTIMIZERS,
+    BackboneConfig,
+    DataConfig,
+    FilesConfig,
+    HeadConfig,
+    ObjectiveConfig,
+    OptimConfig,
+    PeftConfig,
+    TaskConfig,
+    TrackingConfig,
+    TrainConfig,
+)
+from trainers.config.predict import PredictConfig
+
+__all__ = [
+    "ADAPTERS",
+    "LOSSES",
+    "OPTIMIZERS",
+    "SPEED_ONLY",
+    "BackboneConfig",
+    "DataConfig",
+    "FilesConfig",
+    "FinetuneConfig",
+    "HeadConfig",
+    "ObjectiveConfig",
+    "OptimConfig",
+    "PeftConfig",
+    "PredictConfig",
+    "TaskConfig",
+    "TrackingConfig",
+    "TrainConfig",
+    "flat",
+]

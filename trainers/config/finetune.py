@@ -1,0 +1,142 @@
+"""The whole config of a fine-tuning run, and the checks that cross its nodes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import MISSING
+
+from trainers.choose import choose
+from trainers.config.nodes import (
+    BackboneConfig,
+    DataConfig,
+    HeadConfig,
+    ObjectiveConfig,
+    OptimConfig,
+    PeftConfig,
+    TaskConfig,
+    TrackingConfig,
+    TrainConfig,
+    need,
+)
+
+# What changes the speed or the place of a run and none of its numbers: left out of the run folder's name, and free to
+# differ when a run is resumed. tests/trainers/test_invariances.py holds the first three to it.
+SPEED_ONLY = (
+    "train.micro_batch_size",
+    "train.eval_tokens",
+    "train.checkpoint_every",
+    "tracking",
+    "run_dir",
+    "overwrite",
+)
+
+
+@dataclass
+class FinetuneConfig:
+    """Everything that a fine-tuning run follows from."""
+
+    task: TaskConfig = MISSING
+    data: DataConfig = MISSING
+    backbone: BackboneConfig = MISSING
+    head: HeadConfig = MISSING
+    objective: ObjectiveConfig = MISSING
+    optim: OptimConfig = MISSING
+    train: TrainConfig = MISSING
+    peft: PeftConfig = MISSING
+    tracking: TrackingConfig = MISSING
+    ablation: str = "none"
+    zero_shot: str = "none"
+    seed: int = 0
+    init_from: str | None = None  # a finished run whose model this one starts from
+    n_transfer: int | None = None  # -1 nothing, 0 embeddings, k embeddings and k blocks; null everything
+    n_frozen: int | None = None  # 0 embeddings, k embeddings and k blocks are not trained; null trains everything
+    n_reinit: int = 0  # top blocks (and pooler) initialised anew (Zhang et al. 2020)
+    mixed_precision: str = "no"  # no, bf16, fp16
+    run_dir: str = MISSING
+    overwrite: bool = False  # set the finished run in run_dir aside and start anew
+
+    def __post_init__(self) -> None:
+        """What crosses nodes."""
+        choose({"no": "", "bf16": "", "fp16": ""}, self.mixed_precision, what="precision", where="mixed_precision")
+        choose({"none": ""}, self.zero_shot, what="zero-shot method", where="zero_shot")
+        if self.objective.loss == "soft_score" and self.task.score_range:
+            need(
+                all(float(bound).is_integer() for bound in self.task.score_range),
+                f"objective.loss=soft_score has a level for each whole score, got {self.task.score_range}",
+            )
+        if self.objective.loss == "soft_f1":
+            need(
+                self.train.micro_batch_size is None,
+                "objective.loss=soft_f1 is a ratio of sums over a whole update: leave train.micro_batch_size out",
+            )
+        need(0 <= self.seed < 2**32, f"seed is in 0 .. 2**32 - 1, got {self.seed}")
+        self._check_family()
+        self._check_transfer()
+        loss = self.objective.loss
+        if self.task.regression:
+            need(
+                loss in ("auto", "mse", "soft_score"),
+                f"objective.loss={loss} needs classes, and {self.task.name} has scores: use mse or soft_score",
+            )
+        else:
+            need(
+                loss in ("auto", "cross_entropy", "soft_f1"),
+                f"objective.loss={loss} needs scores, and {self.task.name} has classes: use cross_entropy or soft_f1",
+            )
+        multiple_choice = self.task.structure == "multiple_choice"
+        need(
+            not (multiple_choice and (loss == "soft_f1" or self.objective.class_weights)),
+            "objective.loss=soft_f1 and objective.class_weights are about classes; the candidates of a multiple-choice "
+            f"task ({self.task.name}) are none",
+        )
+        for name in self.objective.class_weights:
+            if self.task.labels:
+                choose(dict.fromkeys(self.task.labels), name, what="label", where="objective.class_weights")
+
+    def _check_family(self) -> None:
+        causal = self.backbone.family == "causal"
+        need(
+            not (causal and self.head.name == "cls"),
+            f"head=cls reads the first token, and in a causal backbone ({self.backbone.name}) that has seen no other: "
+            "use head=gpt1",
+        )
+        need(
+            causal or self.objective.lm_coef == 0,
+            f"objective.lm_coef={self.objective.lm_coef}: the auxiliary LM loss needs a causal backbone, and "
+            f"{self.backbone.name} is bidirectional: set objective.lm_coef=0",
+        )
+        need(
+            causal or self.peft.method != "prefix",
+            f"peft=prefix needs a causal backbone, and {self.backbone.name} is bidirectional: use peft=lora",
+        )
+
+    def _check_transfer(self) -> None:
+        need(
+            self.n_transfer is None or self.n_transfer >= -1,
+            f"n_transfer is -1 (nothing), 0 (embeddings) or a number of blocks, got {self.n_transfer}",
+        )
+        need(self.n_frozen is None or self.n_frozen >= 0, f"n_frozen is at least 0, got {self.n_frozen}")
+        need(self.n_reinit >= 0, f"n_reinit is at least 0, got {self.n_reinit}")
+        need(
+            self.n_transfer is None or self.n_reinit == 0,
+            "n_transfer and n_reinit both say which blocks start anew: give one",
+        )
+        changed = self.n_transfer is not None or self.n_reinit > 0 or self.n_frozen is not None
+        need(
+            self.peft.method == "none" or not changed,
+            f"peft={self.peft.method} trains an adapter on a whole pretrained backbone: leave out n_transfer, n_reinit "
+            "and n_frozen",
+        )
+
+
+def flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted keys to values, for a plain (nested) dict.
+
+    >>> flat({"optim": {"lr": 1e-5}, "seed": 3})
+    {'optim.lr': 1e-05, 'seed': 3}
+    """
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        found |= flat(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
+    return found

@@ -1,0 +1,30 @@
+"""The config of recipes/predict.py."""
+
+from dataclasses import dataclass
+
+from trainers.config.nodes import need
+
+
+@dataclass
+class PredictConfig:
+    """What to do with finished runs: label new text, or write GLUE's submission."""
+
+    run: str | None = None  # a finished run's folder
+    input: str | None = None  # CSV, TSV, JSON lines or Parquet with the task's columns; - reads lines from stdin
+    split: str | None = None  # in place of input: a split of the run's own data
+    output: str = "-"  # JSON lines; - is stdout
+    glue: str | None = None  # the zip to write for gluebenchmark.com
+    runs: str | None = None  # a folder with finished runs below it, for glue
+    partial: bool = False  # write the zip even where tasks have no run
+    eval_tokens: int = 8192  # padded tokens in a batch
+
+    def __post_init__(self) -> None:
+        """Either a run and its input, or a zip and its runs."""
+        if self.glue is not None:
+            need(self.runs is not None and self.run is None, "glue=FILE.zip goes with runs=DIR, the runs to submit")
+        else:
+            need(self.run is not None, "give run=DIR with input=FILE (or -), or glue=FILE.zip with runs=DIR")
+            need(
+                (self.input is None) != (self.split is None),
+                "run=DIR goes with one of input=FILE (- for stdin) and split=NAME",
+            )

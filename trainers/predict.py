@@ -1,0 +1,107 @@
+"""Finished runs on new text: predictions by label name."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+from accelerate import Accelerator
+from datasets import Dataset
+
+from heads.errors import InputError
+from trainers.build import Foundation
+from trainers.config import FinetuneConfig, PredictConfig, TaskConfig
+from trainers.data.encode import Split, encode_split
+from trainers.data.readers import check_columns
+from trainers.data.records import load_split, read_file
+from trainers.loop import predict
+from trainers.results import Predictions, read_logits
+from trainers.runs import write_text
+from trainers.saving import load_model
+
+
+class Predictor:
+    """A finished run's model, ready for rows; one evaluation of the forward pass in the run's own precision."""
+
+    def __init__(self, run: Path, eval_tokens: int) -> None:
+        model, foundation, config = load_model(run)
+        self.config: FinetuneConfig = config
+        self.foundation: Foundation = foundation
+        self.accelerator = Accelerator(mixed_precision=config.mixed_precision)
+        self.model: Any = self.accelerator.prepare_model(model, evaluation_mode=True)
+        self.eval_tokens = eval_tokens
+
+    def __call__(self, rows: Dataset, name: str, task: TaskConfig | None = None) -> Predictions:
+        """Predictions for rows with the columns of the run's task, or of another task with the same labels.
+
+        Raises:
+            InputError: a column is missing.
+        """
+        task = task or self.config.task
+        check_columns(task, rows.column_names, name, labelled=False)
+        split: Split = encode_split(name, rows, task, self.foundation.encoder(self.config), self.config.task.labels)
+        logits = predict(
+            self.accelerator,
+            self.model,
+            split,
+            pad_id=self.foundation.pad_id,
+            max_tokens=self.eval_tokens,
+            desc=name,
+        )
+        return read_logits(self.config, split, logits)
+
+
+def predict_new(config: PredictConfig) -> None:
+    """Predict the labels of new rows, or of a split of the run's data, as JSON lines.
+
+    Raises:
+        InputError: the run is not finished, or the rows cannot be read.
+    """
+    assert config.run is not None
+    predictor = Predictor(Path(config.run), config.eval_tokens)
+    if config.split is not None:
+        rows, name = load_split(predictor.config.task, predictor.config.data, config.split), config.split
+    else:
+        rows, name = _rows(config.input or "", predictor.config.task), "input"
+    lines = predictor(rows, name).lines(predictor.config.task.labels)
+    if config.output == "-":
+        print("\n".join(lines))
+    else:
+        write_text(Path(config.output), "\n".join(lines) + "\n")
+        print(f"{len(lines)} predictions in {config.output}", file=sys.stderr)
+
+
+def _rows(source: str, task: TaskConfig) -> Dataset:
+    return Dataset.from_list(read_lines(sys.stdin, task)) if source == "-" else read_file(source)
+
+
+def read_lines(stream: TextIO, task: TaskConfig) -> list[dict[str, Any]]:
+    r"""Rows from lines of text: JSON objects, or the task's text columns with a tab between them.
+
+    Raises:
+        InputError: there is no line, or one has another number of texts.
+
+    >>> import io
+    >>> task = TaskConfig(name="single", structure="classification", texts=["text"], metrics=["f1"], primary="f1")
+    >>> read_lines(io.StringIO('a fine film\n{"text": "dull"}\n'), task)
+    [{'text': 'a fine film'}, {'text': 'dull'}]
+    """
+    wanted = [*task.texts, *task.choices]
+    rows = []
+    for number, line in enumerate(filter(None, (line.rstrip("\r\n") for line in stream)), 1):
+        if line.lstrip().startswith("{"):
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise InputError(f"line {number} of the input is not JSON: {error}") from error
+            continue
+        texts = line.split("\t")
+        if not wanted or len(texts) != len(wanted):
+            raise InputError(
+                f"line {number} of the input has {len(texts)} text(s) between tabs, and {task.name} reads "
+                f"{', '.join(wanted) or 'JSON lines with its own columns'}: write those, or JSON lines"
+            )
+        rows.append(dict(zip(wanted, texts, strict=True)))
+    if not rows:
+        raise InputError("the input has no lines")
+    return rows
