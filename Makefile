@@ -20,8 +20,9 @@ help: ## list the targets
 	touch $@
 
 demo: .venv/installed ## fine-tune a tiny random GPT on the sample data that ships: needs no network, no GPU
+	rm -rf outputs/demo
 	$(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
-	    recipes/finetune.py task=sst2 data=sample backbone=tiny optim.lr=1e-3 train.epochs=10 overwrite=true
+	    recipes/finetune.py task=sst2 data=sample backbone=tiny optim.lr=2e-3 train.epochs=10 run_dir=outputs/demo
 
 test: .venv/installed ## the tests that need no network, no GPU and no real data
 	$(BIN)/python -m pytest -q

@@ -15,6 +15,7 @@ os.environ |= {
     "HF_HUB_OFFLINE": "1",
     "HF_HOME": CACHE,
     "HF_DATASETS_CACHE": os.path.join(CACHE, "datasets"),
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
 

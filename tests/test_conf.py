@@ -65,11 +65,10 @@ def test_a_tasks_file_bears_its_name_and_its_reference(compose, name):
     assert bool(task.splits) == (task.hub is not None)
 
 
-@pytest.mark.parametrize("task", ["sst2", "mnli", "stsb", "race"])
-@pytest.mark.parametrize("backbone", ["gpt1", "tiny_bert"])
-def test_every_structure_goes_with_both_families(compose, task, backbone):
-    config = compose(f"task={task}", f"backbone={backbone}") if backbone != "gpt1" else compose(f"task={task}")
-    assert (config.task.name, config.backbone.name) == (task, backbone)
+@pytest.mark.parametrize("task", ["sst2", "mnli", "stsb", "race"])  # one of each structure
+def test_a_task_goes_with_the_other_family_too(compose, task):
+    config = compose(f"task={task}", "backbone=bert_base")
+    assert (config.task.name, config.backbone.family) == (task, "bidirectional")
 
 
 @pytest.mark.parametrize("name", FOUND["backbone"])
@@ -117,7 +116,7 @@ def test_every_ablation_says_what_it_changes():
 
 
 @pytest.mark.parametrize("ablation", EXPECTED_CHANGES)
-@pytest.mark.parametrize("backbone", ["gpt1", "tiny"])
+@pytest.mark.parametrize("backbone", ["gpt1", "gpt2"])
 def test_an_ablation_changes_only_what_it_names(compose, ablation, backbone):
     plain = settings(compose("task=sst2", f"backbone={backbone}"))
     composed = compose("task=sst2", f"backbone={backbone}", f"ablation={ablation}")

@@ -1,0 +1,550 @@
+"""From a source's rows to encoded examples, and from those to updates, micro-batches and batches of evaluation."""
+
+import csv
+import json
+from dataclasses import replace
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from datasets import ClassLabel, Dataset, Features, Value
+
+from heads.errors import InputError
+from trainers.build import lay_foundation
+from trainers.config import FilesConfig
+from trainers.data import encode
+from trainers.data.batches import WINDOW, deal, epoch_updates, evaluation_batches
+from trainers.data.encode import encode_records
+from trainers.data.records import SAMPLE, Records, load_records
+from trainers.data.tokenizers import SPECIALS, encode_texts
+
+TASKS = sorted(path.name for path in SAMPLE.iterdir() if path.is_dir())
+COUNTS = {"sst2": (200, 60)} | dict.fromkeys(("rte", "mrpc", "stsb", "story_cloze"), (32, 16))
+
+
+@pytest.fixture(scope="module")
+def configured(compose):
+    """The config of a task on a backbone, with other fields of its data; composed once for each of the two."""
+
+    def run(task, backbone="tiny", **data):
+        base = compose("task=sst2", f"backbone={backbone}")
+        return replace(base, task=compose(f"task={task}").task, data=replace(base.data, **data))
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def foundation(configured):
+    return cache(lambda backbone="tiny": lay_foundation(configured("sst2", backbone)))
+
+
+@pytest.fixture
+def encoded(configured, foundation):
+    """The splits, labels and left-out rows of tables, {split: {column: values} or a Dataset}, under a task."""
+
+    def run(task, tables, backbone="tiny"):
+        config = configured(task, backbone)
+        splits = {n: rows if isinstance(rows, Dataset) else Dataset.from_dict(rows) for n, rows in tables.items()}
+        return encode_records(Records(splits, "memory"), config.task, foundation(backbone).encoder(config))
+
+    return run
+
+
+@pytest.fixture
+def from_files(configured, foundation):
+    """The same for files on disk."""
+
+    def run(task, backbone="tiny", **files):
+        config = configured(task, backbone, files=FilesConfig(**{name: str(file) for name, file in files.items()}))
+        records = load_records(config.task, config.data)
+        return encode_records(records, config.task, foundation(backbone).encoder(config))
+
+    return run
+
+
+def write(file, rows):
+    """Rows as CSV, TSV, JSON lines or Parquet, by the file's ending."""
+    if file.suffix == ".parquet":
+        Dataset.from_list(rows).to_parquet(str(file))
+    elif file.suffix == ".jsonl":
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        with file.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]), delimiter="\t" if file.suffix == ".tsv" else ",")
+            writer.writeheader()
+            writer.writerows(rows)
+    return file
+
+
+def sentences(n, label="label"):
+    return [{"text": f"a sentence about {i} things", label: ["sport", "art"][i % 2]} for i in range(n)]
+
+
+# labels
+
+
+def named(names, **columns):
+    features = {column: ClassLabel(names=names) if column == "label" else Value("string") for column in columns}
+    return Dataset.from_dict(columns, features=Features(features))
+
+
+def test_labels_are_read_by_name_whatever_the_sources_order(encoded):
+    texts = {"premise": ["a", "b", "c"], "hypothesis": ["x", "y", "z"]}
+    train = named(["contradiction", "entailment", "neutral"], **texts, label=[0, 1, 2])
+    validation = named(["neutral", "contradiction", "entailment"], **texts, label=[0, 1, 2])
+    spelt = texts | {"label": ["contradiction", "entailment", "neutral"]}
+    splits, labels, _ = encoded("mnli", {"train": train, "validation": validation, "validation_mismatched": spelt})
+    assert labels == ["entailment", "neutral", "contradiction"]
+    assert splits["train"].labels == [2, 0, 1]
+    assert splits["validation"].labels == [1, 2, 0]
+    assert splits["validation_mismatched"].labels == [2, 0, 1]
+
+
+def test_bare_numbers_are_places_in_the_tasks_own_list(encoded):
+    splits, _, _ = encoded("mnli", {"train": {"premise": ["a", "b"], "hypothesis": ["x", "y"], "label": [2, 0]}})
+    assert splits["train"].labels == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("given", "labels", "expected"),
+    [
+        (["sport", "art", "sport"], ["art", "sport"], [1, 0, 1]),
+        ([2, 10, 0], ["0", "2", "10"], [1, 2, 0]),
+        ([True, False, True], ["False", "True"], [1, 0, 1]),
+        ([1.0, 0.0, 1.0], ["0", "1"], [1, 0, 1]),
+        (["None", "NA", "null"], ["NA", "None", "null"], [1, 0, 2]),
+    ],
+)
+def test_labels_are_discovered(encoded, given, labels, expected):
+    splits, found, _ = encoded("single", {"train": {"text": ["a", "b", "c"], "label": given}})
+    assert (found, splits["train"].labels) == (labels, expected)
+
+
+def test_the_sources_own_names_are_kept_in_their_order(encoded):
+    splits, labels, _ = encoded("single", {"train": named(["z", "a", "unused"], text=["a", "b"], label=[1, 0])})
+    assert (labels, splits["train"].labels) == (["z", "a", "unused"], [1, 0])
+
+
+def test_a_label_that_train_lacks_is_an_input_error(encoded):
+    train, validation = {"text": ["a", "b"], "label": ["sport", "art"]}, {"text": ["a"], "label": ["sports"]}
+    with pytest.raises(
+        InputError, match=r"^row validation-0 has the label 'sports', .*Did you mean 'sport'\? Known: art"
+    ):
+        encoded("single", {"train": train, "validation": validation})
+
+
+def test_unlabelled_rows_are_left_out_of_train_and_predicted_elsewhere(encoded, foundation):
+    label = ["negative", None, "positive", "", "-1"]
+    rows = {"sentence": [f"text {i}" for i in range(5)], "label": label}
+    without = {"sentence": ["one", "two"]}
+    splits, _, n_unlabelled = encoded("sst2", {"train": rows, "validation": rows, "test": without})
+    assert n_unlabelled == 3
+    assert (splits["train"].guids, splits["train"].labels) == (["train-0", "train-2"], [0, 1])
+    assert len(splits["train"].lengths) == len(splits["train"]) == 2
+    first, third = splits["train"].rows([(0, 1.0), (1, 1.0)])
+    assert (first.label, third.label) == (0, 1)
+    ids = encode_texts(foundation().tokenizer, ["text 0", "text 2"])
+    assert [row.encoded.branches[0][1:-1] for row in (first, third)] == ids
+    assert splits["validation"].labels == [0, None, 1, None, None]
+    assert splits["test"].labels == [None, None]
+
+
+def test_unlabelled_scores(encoded):
+    rows = {"text1": ["a", "b", "c"], "text2": ["d", "e", "f"], "label": [2.5, -1.0, None]}
+    splits, labels, n_unlabelled = encoded("regression", {"train": rows, "validation": rows})
+    assert (labels, n_unlabelled) == ([], 2)
+    assert splits["train"].labels == [2.5]
+    assert splits["validation"].labels == [2.5, None, None]
+
+
+def test_a_train_split_without_labels_is_an_input_error(encoded):
+    with pytest.raises(InputError, match=r"^no train row of sst2 has a label \(column 'label'\)$"):
+        encoded("sst2", {"train": {"sentence": ["a", "b"], "label": [-1, -1]}})
+
+
+# readers
+
+
+def shown(split):
+    """What a split holds, without the examples' names."""
+    table = split.table.to_dict()
+    return {key: table[key] for key in table if key != "guid"}
+
+
+QUESTIONS = ["What did she buy?", "Where was it?", "Who came too?"]
+OPTIONS = [
+    ["a hat", "a cat", "a boat", "nothing"],
+    ["here", "there", "at sea", "on a hill"],
+    ["me", "you", "he", "she"],
+]
+
+
+@pytest.mark.parametrize("backbone", ["tiny", "tiny_bert"])
+def test_races_raw_files_and_the_hubs_rows_are_the_same_examples(from_files, tmp_path, backbone):
+    article = "She went to the shop near the sea and bought a boat."
+    raw = [
+        {"id": "1.txt", "article": article, "questions": QUESTIONS[:2], "options": OPTIONS[:2], "answers": ["C", "A"]},
+        {"id": "2.txt", "article": "Short.", "questions": QUESTIONS[2:], "options": OPTIONS[2:], "answers": ["D"]},
+    ]
+    hub = [
+        {"example_id": "1", "article": text, "question": question, "options": options, "answer": answer}
+        for text, question, options, answer in zip([article] * 2 + ["Short."], QUESTIONS, OPTIONS, "CAD", strict=True)
+    ]
+    splits = {
+        name: from_files(
+            "race",
+            train=write(tmp_path / f"{name}.jsonl", rows),
+            validation=tmp_path / f"{name}.jsonl",
+            backbone=backbone,
+        )[0]
+        for name, rows in (("raw", raw), ("hub", hub))
+    }
+    assert splits["raw"]["train"].labels == [2, 0, 3]
+    assert shown(splits["raw"]["train"]) == shown(splits["hub"]["train"])
+    assert splits["raw"]["train"].guids == ["train-0-0", "train-0-1", "train-1"]
+    assert splits["raw"]["train"].n_sequences == 4
+
+
+def test_races_question_follows_its_article_and_candidates_differ_in_their_answer(encoded, foundation):
+    rows = {"article": ["one two"], "question": ["which?"], "options": [["a", "b c"]], "answer": ["B"]}
+    (row,) = encoded("race", {"train": rows})[0]["train"].rows([(0, 1.0)])
+    tokenizer = foundation().tokenizer
+    start, delimiter, extract = tokenizer.convert_tokens_to_ids(list(SPECIALS))
+    article, question, first, second = encode_texts(tokenizer, ["one two", " which?", "a", "b c"])
+    assert row.encoded.prefix == [start, *article, *question, delimiter]
+    assert row.encoded.branches == [[*first, extract], [*second, extract]]
+    assert row.label == 1
+
+
+def story(n, right):
+    lines = {f"InputSentence{k}": f"Sentence {k} of story {n}, in full." for k in (1, 2, 3, 4)}
+    endings = {"RandomFifthSentenceQuiz1": f"First end {n}.", "RandomFifthSentenceQuiz2": f"Second end {n}."}
+    return {"InputStoryid": f"id-{n}", **lines, **endings, "AnswerRightEnding": right}
+
+
+def test_story_clozes_own_files(from_files, encoded, tmp_path):
+    train = write(tmp_path / "spring2016_val.csv", [story(0, 2), story(1, 1)])
+    test = write(tmp_path / "spring2016_test.csv", [story(2, 1)])
+    splits, labels, _ = from_files("story_cloze", train=train, validation=train, test=test)
+    assert labels == ["1", "2"]
+    assert (splits["train"].labels, splits["test"].labels) == ([1, 0], [0])
+    hub = {f"input_sentence_{k}": [story(n, 0)[f"InputSentence{k}"] for n in (0, 1)] for k in (1, 2, 3, 4)}
+    hub |= {f"sentence_quiz{k}": [story(n, 0)[f"RandomFifthSentenceQuiz{k}"] for n in (0, 1)] for k in (1, 2)}
+    assert shown(encoded("story_cloze", {"train": hub | {"answer_right_ending": [2, 1]}})[0]["train"]) == shown(
+        splits["train"]
+    )
+
+
+def test_story_clozes_context_is_its_four_sentences(encoded, foundation):
+    rows = {key: [value] for key, value in story(7, 1).items()}
+    (row,) = encoded("story_cloze", {"train": rows})[0]["train"].rows([(0, 1.0)])
+    context = " ".join(story(7, 1)[f"InputSentence{k}"] for k in (1, 2, 3, 4))
+    (ids,) = encode_texts(foundation().tokenizer, [context])
+    assert row.encoded.prefix[1:-1] == ids
+
+
+# files
+
+HARD = [
+    {"text": 'He said "yes", twice', "label": "sport"},
+    {"text": "None", "label": "art"},
+    {"text": "NA", "label": "sport"},
+    {"text": "null", "label": "art"},
+    {"text": "nan", "label": "sport"},
+    {"text": "007", "label": "art"},
+    {"text": "line one\nline two, and a\ttab", "label": "sport"},
+    {"text": "naïve café – 日本", "label": "art"},
+    {"text": "[SEP] _start_ # not a comment", "label": "sport"},
+]
+
+
+@pytest.mark.parametrize("backbone", ["tiny", "tiny_bert"])
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])
+def test_every_format_gives_the_same_examples(from_files, encoded, tmp_path, ending, backbone):
+    file = write(tmp_path / f"train.{ending}", HARD)
+    splits, labels, _ = from_files("single", train=file, validation=file, backbone=backbone)
+    memory = {"train": {key: [row[key] for row in HARD] for key in ("text", "label")}}
+    expected, expected_labels, _ = encoded("single", memory, backbone=backbone)
+    assert labels == expected_labels == ["art", "sport"]
+    assert splits["train"].table.to_dict() == expected["train"].table.to_dict()
+    assert len(splits["train"]) == len(HARD)
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])
+def test_an_empty_label_is_none_in_every_format(from_files, tmp_path, ending):
+    empty = "" if ending in ("csv", "tsv") else None
+    rows = [{"text": f"text {i}", "label": label} for i, label in enumerate([1, empty, 0])]
+    file = write(tmp_path / f"train.{ending}", rows)
+    splits, labels, n_unlabelled = from_files("single", train=file, validation=file)
+    assert (labels, n_unlabelled) == (["0", "1"], 1)
+    assert (splits["train"].labels, splits["validation"].labels) == ([1, 0], [1, None, 0])
+
+
+def test_a_row_without_text_is_an_input_error(from_files, tmp_path):
+    file = write(tmp_path / "train.csv", [*sentences(3), {"text": "", "label": "art"}])
+    with pytest.raises(
+        InputError, match=r"^row train-3 has no text in column 'text': fill it in or leave the row out$"
+    ):
+        from_files("single", train=file, validation=file)
+
+
+# the cut of validation from train
+
+
+@pytest.fixture
+def cut(configured):
+    """The records of a train file of one's own, and each split's texts."""
+
+    def run(file, validation=None, **data):
+        files = FilesConfig(train=str(file), validation=validation and str(validation))
+        config = configured("single", files=files, **data)
+        records = load_records(config.task, config.data)
+        return records, {name: list(rows["text"]) for name, rows in records.splits.items()}
+
+    return run
+
+
+def test_validation_is_cut_from_train_by_the_seed(cut, tmp_path):
+    file = write(tmp_path / "train.jsonl", sentences(40))
+    records, texts = cut(file)
+    assert records.cut == "4 of 40 train rows, seed 0"
+    assert [len(rows) for rows in texts.values()] == [36, 4]
+    assert sorted(texts["train"] + texts["validation"]) == sorted(row["text"] for row in sentences(40))
+    assert cut(file)[1] == texts
+    records, other = cut(file, split_seed=1, validation_fraction=0.25)
+    assert records.cut == "10 of 40 train rows, seed 1"
+    assert not set(other["train"]) & set(other["validation"])
+    assert set(cut(file, split_seed=1)[1]["validation"]) != set(texts["validation"])
+
+
+def test_a_validation_file_is_not_cut(cut, tmp_path):
+    file, validation = write(tmp_path / "train.jsonl", sentences(10)), write(tmp_path / "dev.csv", sentences(3))
+    records, texts = cut(file, validation)
+    assert records.cut is None
+    assert [len(rows) for rows in texts.values()] == [10, 3]
+
+
+def test_a_seeded_sample_of_the_rows(cut, tmp_path):
+    file = write(tmp_path / "train.jsonl", sentences(40))
+    _, whole = cut(file)
+    _, texts = cut(file, train_rows=7, eval_rows=2)
+    assert [len(set(rows)) for rows in texts.values()] == [7, 2]
+    assert all(set(texts[name]) <= set(whole[name]) for name in texts)
+    assert cut(file, train_rows=7, eval_rows=2)[1] == texts
+    assert cut(file, train_rows=100)[1] == whole
+
+
+# the samples that ship
+
+
+def test_samples_were_found():
+    assert len(TASKS) == 21
+    assert {"sst2", "mnli", "stsb", "race", "story_cloze", "single", "regression"} <= set(TASKS)
+
+
+@pytest.fixture(scope="module")
+def sample(configured):
+    def load(task):
+        config = configured(task, sample=True)
+        return load_records(config.task, config.data)
+
+    return cache(load)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_sample_has_the_rows_promised(sample, task):
+    records = sample(task)
+    sizes = {name: len(rows) for name, rows in records.splits.items()}
+    assert (records.source, records.cut) == ("sample", None)
+    if task in COUNTS:
+        assert (sizes["train"], sizes["validation"]) == COUNTS[task]
+    assert min(sizes.values()) >= 8
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("backbone", ["tiny", "tiny_bert"])
+def test_a_sample_is_encoded(configured, foundation, sample, task, backbone):
+    config = configured(task, backbone, sample=True)
+    assert config.head.name == ("gpt1" if backbone == "tiny" else "cls")
+    splits, labels, n_unlabelled = encode_records(sample(task), config.task, foundation(backbone).encoder(config))
+    assert n_unlabelled == 0
+    expected = {"classification": 1, "entailment": 1, "similarity": 2 if backbone == "tiny" else 1}
+    layout = foundation(backbone).layout
+    for name, split in splits.items():
+        known = [label for label in split.labels if label is not None]
+        assert len(known) == len(split) or name.startswith("test")
+        if config.task.regression:
+            assert all(0 <= label <= 5 for label in known)
+            assert len(set(known)) > 3
+        elif known:
+            assert set(known) == set(range(len(labels)))
+        n = expected.get(config.task.structure, len(labels))
+        for row in split.rows([(i, 1.0) for i in range(len(split))]):
+            whole = [[*row.encoded.prefix, *branch] for branch in row.encoded.branches]
+            assert len(whole) == n
+            opening, closing = (
+                (layout.start, layout.extract) if backbone == "tiny" else (layout.opening[0], layout.closing[0])
+            )
+            assert {(ids[0], ids[-1]) for ids in whole} == {(opening, closing)}
+            extract = [len(ids) - 1 for ids in whole] if backbone == "tiny" else [0] * n
+            assert row.encoded.extract_position == extract
+        assert split.n_cut == 0
+
+
+# text that spells a special token
+
+
+@pytest.mark.parametrize("backbone", ["tiny", "tiny_bert"])
+def test_a_text_that_spells_a_special_token_is_text(encoded, foundation, backbone):
+    tokenizer = foundation(backbone).tokenizer
+    special = {
+        *tokenizer.all_special_ids,
+        *tokenizer.convert_tokens_to_ids([t for t in SPECIALS if backbone == "tiny"]),
+    }
+    special -= {tokenizer.unk_token_id}
+    assert len(special) >= 3
+    spelt = " ".join(["so", *SPECIALS, *tokenizer.all_special_tokens, "[SEP]", "it is"])
+    (ids,) = encode_texts(tokenizer, [spelt])
+    assert not special & set(ids)
+    assert len(ids) > 10
+    plain = encoded("mrpc", {"train": {"sentence1": ["so"], "sentence2": ["it"], "label": [1]}}, backbone=backbone)
+    tricky = encoded("mrpc", {"train": {"sentence1": [spelt], "sentence2": [spelt], "label": [1]}}, backbone=backbone)
+    counts = [
+        [sum(i in special for i in branch) for branch in found[0]["train"].table["branches"][0]]
+        for found in (plain, tricky)
+    ]
+    assert counts[0] == counts[1] == ([3, 3] if backbone == "tiny" else [3])
+
+
+# encoding once
+
+
+@pytest.fixture
+def table_of(configured):
+    """The train split's table, with a foundation laid anew, and other fields of its config's nodes."""
+
+    def run(backbone="tiny", head=None, task=None, **changes):
+        config = configured("rte", backbone, sample=True)
+        config = replace(
+            config, head=replace(config.head, **head or {}), task=replace(config.task, **task or {}), **changes
+        )
+        records = load_records(config.task, config.data)
+        return encode_records(records, config.task, lay_foundation(config).encoder(config))[0]["train"].table
+
+    return run
+
+
+def test_the_same_content_is_encoded_once(table_of, compose, monkeypatch):
+    first = table_of()
+
+    def unwanted(*args):
+        raise AssertionError("encoded again")
+
+    monkeypatch.setattr(encode, "encode_texts", unwanted)
+    again = table_of(seed=3, ablation="no_aux_lm", optim=compose("task=rte", "optim=bert").optim)
+    assert again._fingerprint == first._fingerprint
+    assert again.cache_files == first.cache_files != []
+    with pytest.raises(AssertionError, match="encoded again"):
+        table_of(head={"n_ctx": 64})
+
+
+def test_other_content_is_another_table(table_of):
+    tables = [
+        table_of(),
+        table_of(head={"n_ctx": 20}),
+        table_of(task={"structure": "similarity"}),
+        table_of(task={"texts": ["sentence2", "sentence1"]}),
+        table_of(task={"labels": ["not_entailment", "entailment"]}),
+        table_of("tiny_bert"),
+    ]
+    assert len({table._fingerprint for table in tables}) == len(tables)
+    contents = [json.dumps([table["branches"][:3], table["label"][:3]]) for table in tables]
+    assert len(set(contents)) == len(contents)
+    assert max(tables[1]["length"]) <= 20 < max(tables[0]["length"])
+
+
+def test_cleaning_is_part_of_the_content(configured, foundation):
+    encoder = foundation().encoder(configured("rte"))
+    assert encoder.content() != replace(encoder, cleaning="gpt1").content()
+
+
+# updates, micro-batches, batches of evaluation
+
+
+def lengths_of(n, seed=0):
+    return np.random.default_rng(seed).integers(1, 100, n).tolist()
+
+
+@pytest.mark.parametrize("group", [True, False])
+@pytest.mark.parametrize(("n", "batch_size"), [(1, 4), (3, 4), (4, 4), (37, 4), (1000, 8), (64, 1)])
+def test_an_epoch_has_every_example_once(n, batch_size, group):
+    lengths = lengths_of(n)
+    updates = epoch_updates(lengths, batch_size, seed=0, epoch=0, group=group)
+    assert sorted(i for update in updates for i in update) == list(range(n))
+    assert [len(update) for update in updates] == [batch_size] * (n // batch_size) + [n % batch_size] * (
+        n % batch_size > 0
+    )
+
+
+@pytest.mark.parametrize("group", [True, False])
+def test_an_epochs_order_is_of_its_seed_and_number(group):
+    lengths = lengths_of(100)
+
+    def order(seed, epoch):
+        return epoch_updates(lengths, 8, seed=seed, epoch=epoch, group=group)
+
+    assert order(0, 0) == order(0, 0)
+    found = [order(0, 0), order(0, 1), order(1, 0), order(1, 1)]
+    assert all(a != b for n, a in enumerate(found) for b in found[:n])
+    # nor are the same examples together again
+    together = [{frozenset(update) for update in updates} for updates in found]
+    assert len(together[0] & together[1]) < 3
+
+
+def test_batches_are_of_like_length_and_in_no_order_of_it():
+    lengths = lengths_of(WINDOW * 8)
+    updates = epoch_updates(lengths, 8, seed=0, epoch=0, group=True)
+    spans = [(min(lengths[i] for i in update), max(lengths[i] for i in update)) for update in updates]
+    ordered = sorted(spans)
+    assert all(below[1] <= above[0] for below, above in pairwise(ordered))
+    assert spans not in (ordered, ordered[::-1])
+
+
+@pytest.mark.parametrize("micro", [1, 3, 8])
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 8, 13, 32])
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+def test_an_update_is_dealt_whole(world, n, micro):
+    lengths = lengths_of(50)
+    update = np.random.default_rng(n).permutation(50)[:n].tolist()
+    shares = [deal(update, lengths, rank=rank, world=world, micro=micro) for rank in range(world)]
+    real = [i for share in shares for batch in share for i, weight in batch if weight == 1]
+    assert sorted(real) == sorted(update)
+    places = [place for share in shares for batch in share for place in batch]
+    assert {weight for _, weight in places} <= {0.0, 1.0}
+    assert {i for i, _ in places} == set(update)
+    assert len(places) - n < world  # no more fillers than are needed
+    sizes = [[len(batch) for batch in share] for share in shares]
+    assert sizes == [sizes[0]] * world  # every process steps together
+    assert max(sizes[0]) <= micro
+
+
+def test_processes_have_like_work():
+    lengths = lengths_of(64)
+    for world in (2, 4):
+        shares = [deal(range(64), lengths, rank=rank, world=world, micro=64) for rank in range(world)]
+        work = [sum(lengths[i] for batch in share for i, _ in batch) for share in shares]
+        assert max(work) - min(work) <= max(lengths)
+
+
+@pytest.mark.parametrize("n_sequences", [1, 4])
+@pytest.mark.parametrize("max_tokens", [1, 100, 777, 10**6])
+def test_evaluation_has_every_example_once_within_the_budget(max_tokens, n_sequences):
+    lengths = lengths_of(200)
+    batches = evaluation_batches(lengths, n_sequences, max_tokens)
+    assert sorted(i for batch in batches for i in batch) == list(range(200))
+    padded = [len(batch) * n_sequences * max(lengths[i] for i in batch) for batch in batches]
+    assert all(tokens <= max_tokens or len(batch) == 1 for tokens, batch in zip(padded, batches, strict=True))
+    # and no two neighbours that would have fitted into one
+    for tokens, batch, following in zip(padded, batches, batches[1:], strict=False):
+        assert tokens + tokens // len(batch) > max_tokens or not following

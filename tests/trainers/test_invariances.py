@@ -1,0 +1,103 @@
+"""What changes the speed of a run changes none of its numbers; a model of eight examples learns them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from trainers.finetune import finetune
+
+STILL = ("backbone.dropout=0", "head.clf_pdrop=0")  # so that runs with other random streams can be compared
+QUICK = ("task=rte", "data=sample", "optim.lr=1e-3", "train.epochs=2", "train.batch_size=10")
+
+
+@pytest.fixture
+def run(compose, tmp_path):
+    """A function that fine-tunes in this process and returns the result, the log's lines and the predictions' lines."""
+
+    def one(name, *overrides):
+        folder = tmp_path / name
+        result = finetune(compose(*overrides, f"run_dir={folder}"))
+        lines = [read(folder / name) for name in ("log.jsonl", "predictions.jsonl")]
+        return result, *lines
+
+    return one
+
+
+def read(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def losses(log):
+    return [line["train/loss"] for line in log if "train/loss" in line]
+
+
+def probabilities(predictions):
+    return np.array([list(line["probabilities"].values()) for line in predictions])
+
+
+def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(run):
+    first, second = run("a", *QUICK, "backbone=tiny"), run("b", *QUICK, "backbone=tiny")
+    assert first[1] == second[1]
+    assert first[2] == second[2]
+    assert losses(run("c", *QUICK, "backbone=tiny", "seed=1")[1]) != losses(first[1])
+
+
+@pytest.mark.parametrize("backbone", ["tiny", "tiny_bert"])
+@pytest.mark.parametrize("change", ["train.micro_batch_size=4", "train.eval_tokens=100", "train.checkpoint_every=1"])
+def test_speed_settings_leave_the_numbers_alone(run, backbone, change):
+    # 32 examples in batches of 10: the last update has 2, and 4 does not divide 10
+    plain, changed = (run(c.split("=")[0], *QUICK, *STILL, f"backbone={backbone}", c) for c in ("seed=0", change))
+    assert len(losses(plain[1])) == 8
+    np.testing.assert_allclose(losses(changed[1]), losses(plain[1]), rtol=2e-5)
+    np.testing.assert_allclose(probabilities(changed[2]), probabilities(plain[2]), atol=2e-5)
+    assert changed[0]["finetune"] == plain[0]["finetune"]
+
+
+def test_multiple_choice_is_split_exactly_too(run):
+    story = ("task=story_cloze", "data=sample", "backbone=tiny", "train.epochs=1", "train.batch_size=12", *STILL)
+    plain, split = run("plain", *story), run("split", *story, "train.micro_batch_size=5")
+    np.testing.assert_allclose(losses(split[1]), losses(plain[1]), rtol=2e-5)
+
+
+def test_out_of_memory_halves_the_micro_batch_and_keeps_the_numbers(run, monkeypatch):
+    from trainers.model import TaskModel
+
+    plain = run("plain", *QUICK, *STILL, "backbone=tiny")
+    forward = TaskModel.forward
+
+    def too_small(self, batch):
+        if self.training and len(batch.labels) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return forward(self, batch)
+
+    monkeypatch.setattr(TaskModel, "forward", too_small)
+    halved = run("halved", *QUICK, *STILL, "backbone=tiny")
+    assert halved[0]["train"]["micro_batch_size"] == 3
+    assert plain[0]["train"]["micro_batch_size"] == 10
+    np.testing.assert_allclose(losses(halved[1]), losses(plain[1]), rtol=2e-5)
+
+
+def test_the_first_update_has_learning_rate_zero(run):
+    """Both papers' schedules start at 0 (opt.py; transformers' linear warm-up)."""
+    log = run("a", *QUICK, "backbone=tiny")[1]
+    rates = [line["train/lr"] for line in log if "train/lr" in line]
+    assert rates[0] == 0
+    assert all(rate > 0 for rate in rates[1:])
+
+
+@pytest.mark.parametrize(
+    ("task", "backbone"),
+    [(task, "tiny") for task in ("sst2", "rte", "mrpc", "story_cloze", "stsb")]
+    + [("rte", "tiny_bert"), ("stsb", "tiny_bert")],
+)
+def test_eight_examples_are_learned(run, task, backbone):
+    result, log, _ = run(
+        "a", f"task={task}", "data=sample", f"backbone={backbone}", "data.train_rows=8", "data.eval_rows=2", "train.epochs=40",
+        "optim.lr=3e-3",
+        "optim.schedule=constant", "optim.warmup=0.01", "objective.lm_coef=0", "train.select=last", *STILL,
+    )  # fmt: skip
+    final = [line["train/task_loss"] for line in log if "train/task_loss" in line][-1]
+    assert final < (0.1 if task == "stsb" else 0.05)
+    assert result["train"]["steps"] == 40
