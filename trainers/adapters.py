@@ -1,10 +1,14 @@
 """Parameter-efficient fine-tuning: peft's methods around a backbone."""
 
 import inspect
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from heads.errors import InputError
 from trainers.config import PeftConfig
@@ -23,7 +27,8 @@ def _lora(config: PeftConfig, base: PreTrainedModel, new_tokens: list[int]) -> A
         target_modules=config.target_modules or "all-linear",
         use_dora=config.method == "dora",
         trainable_token_indices=new_tokens or None,
-        exclude_modules=["pooler.dense"],
+        exclude_modules=["pooler.dense"] if getattr(base, "pooler", None) is not None else None,
+        fan_in_fan_out=_is_conv1d(base),
     )
 
 
@@ -33,7 +38,12 @@ def _ia3(config: PeftConfig, base: PreTrainedModel, new_tokens: list[int]) -> An
     modules: dict[str, Any] = GPT1_IA3 if base.config.model_type == "openai-gpt" else {}
     if config.target_modules:
         modules = {"target_modules": config.target_modules, "feedforward_modules": []}
-    return IA3Config(**modules)
+    return IA3Config(**modules, fan_in_fan_out=_is_conv1d(base))
+
+
+def _is_conv1d(base: PreTrainedModel) -> bool:
+    """Whether the projections are stored input first, as GPT-1's and GPT-2's are."""
+    return any(isinstance(module, Conv1D) for module in base.modules())
 
 
 def _prefix(config: PeftConfig, base: PreTrainedModel, new_tokens: list[int]) -> Any:
@@ -74,9 +84,27 @@ def add_adapter(config: PeftConfig, base: PreTrainedModel, new_tokens: list[int]
     from peft import get_peft_model
 
     try:
-        return get_peft_model(base, ADAPTERS[config.method](config, base, new_tokens))
+        with _quiet():
+            return get_peft_model(base, ADAPTERS[config.method](config, base, new_tokens))
     except ValueError as error:
         if isinstance(error, InputError):
             raise
         reason = str(error).splitlines()[0]
         raise InputError(f"peft={config.method} does not fit {base.config.model_type}: {reason}") from error
+
+
+def load_adapter(folder: Path, base: PreTrainedModel) -> Any:
+    """Put the adapter that a run has saved around base."""
+    from peft import PeftModel
+
+    with _quiet():
+        return PeftModel.from_pretrained(base, str(folder))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without two warnings that are none: a name that transformers will change, and that a norm is no linear layer."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        warnings.filterwarnings("ignore", "Unsupported layer type", UserWarning)
+        yield

@@ -73,38 +73,44 @@ def fit(run: Run) -> None:
     """All epochs: updates, checkpoints, evaluations, selection."""
     config, progress, accelerator = run.config, run.training.progress, run.accelerator
     split, stop = run.splits["train"], _StopSignal()
-    bar = tqdm(
+    with tqdm(
         total=run.n_updates,
         initial=progress.step,
         desc=f"{config.task.name} · {config.backbone.name}",
         unit="update",
         disable=not accelerator.is_main_process,
         dynamic_ncols=True,
-    )
-    while progress.updates_in_epoch or (progress.step < run.n_updates and not _patience_is_over(run)):
-        updates = epoch_updates(
-            split.lengths,
-            config.train.batch_size,
-            seed=config.seed,
-            epoch=progress.epoch,
-            group=config.train.group_by_length,
-        )
-        updates = updates[: progress.updates_in_epoch + run.n_updates - progress.step]
-        for record in train_epoch(run.training, split, updates):
-            values = {f"train/{name}": value for name, value in record._asdict().items()}
-            accelerator.log(values | {"epoch": progress.epoch}, step=progress.step)
-            bar.set_postfix(loss=f"{record.loss:.3f}", ex_s=f"{progress.examples / progress.seconds:.1f}")
-            bar.update()
-            every = config.train.checkpoint_every
-            asked = stop.asked(accelerator)
-            if asked or (every and progress.step % every == 0 and progress.updates_in_epoch < len(updates)):
-                checkpoints.save(accelerator, run.folder, progress.step)
-            if asked:
-                bar.close()
-                accelerator.print(f"Stopped after update {progress.step}; the same command goes on from there.")
-                raise Interrupted(128 + signal.SIGTERM)
-        _end_epoch(run)
-    bar.close()
+    ) as bar:
+        while progress.updates_in_epoch or (progress.step < run.n_updates and not _patience_is_over(run)):
+            updates = epoch_updates(
+                split.lengths,
+                config.train.batch_size,
+                seed=config.seed,
+                epoch=progress.epoch,
+                group=config.train.group_by_length,
+            )
+            updates = updates[: progress.updates_in_epoch + run.n_updates - progress.step]
+            for record in train_epoch(run.training, split, updates):
+                values = {f"train/{name}": value for name, value in record._asdict().items()}
+                accelerator.log(values | {"epoch": progress.epoch}, step=progress.step)
+                bar.set_postfix(loss=f"{record.loss:.3f}", ex_s=f"{progress.examples / progress.seconds:.1f}")
+                bar.update()
+                _checkpoint_if_due(run, stop.asked(accelerator), last=progress.updates_in_epoch == len(updates))
+            _end_epoch(run)
+
+
+def _checkpoint_if_due(run: Run, asked: bool, last: bool) -> None:
+    """Save where train.checkpoint_every or a stop signal says so; the epoch's last update is saved after evaluation.
+
+    Raises:
+        Interrupted: the run was asked to stop.
+    """
+    step, every = run.training.progress.step, run.config.train.checkpoint_every
+    if asked or (every and step % every == 0 and not last):
+        checkpoints.save(run.accelerator, run.folder, step)
+    if asked:
+        run.accelerator.print(f"\nStopped after update {step}; the same command goes on from there.")
+        raise Interrupted(128 + signal.SIGTERM)
 
 
 def _end_epoch(run: Run) -> None:

@@ -58,8 +58,8 @@ def recipe(name: str, schema: type) -> Callable[[Callable[[Any], None]], Callabl
             # Read when torch is first imported: waiting threads sleep, so that a busy neighbour costs little.
             os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
             register(name, schema)
-            sys.argv[1:] = [quote_path(arg) for arg in sys.argv[1:]]
             try:
+                sys.argv[1:] = [open_dict(quote_path(arg), schema) for arg in sys.argv[1:]]
                 check_overrides([arg for arg in sys.argv[1:] if not arg.startswith("-")], name, schema)
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
             except (InputError, HydraException, OmegaConfBaseException) as error:
@@ -171,6 +171,21 @@ def _check_key(key: str, schema: type, groups: set[str]) -> None:
             )
         done.append(part)
         node = _inner(hints[part])
+
+
+def open_dict(arg: str, schema: type) -> str:
+    """An override of a field that maps free names (label to weight) in the form in which Hydra adds names.
+
+    >>> from trainers.config import FinetuneConfig
+    >>> open_dict("objective.class_weights.entailment=2", FinetuneConfig), open_dict("seed=3", FinetuneConfig)
+    ('++objective.class_weights.entailment=2', 'seed=3')
+    """
+    node: Any = schema
+    for part in arg.partition("=")[0].split("."):
+        if not is_dataclass(node) or part not in {field.name for field in fields(node)}:
+            break
+        node = _inner(get_type_hints(node)[part])
+    return f"++{arg}" if get_origin(node) is dict else arg
 
 
 def name_of(schema: type) -> str:

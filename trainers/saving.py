@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from heads.classification import ClassificationHead
 from heads.errors import InputError
+from trainers.adapters import load_adapter
 from trainers.build import Foundation, assemble, lay_foundation, without_changes
 from trainers.config import FinetuneConfig, PeftConfig
 from trainers.model import TaskModel, base_of
@@ -40,7 +41,7 @@ def save_model(
     foundation.tokenizer.save_pretrained(partial)
     backbone: Any = model.backbone
     if config.peft.method != "none":
-        backbone.save_pretrained(partial)
+        backbone.save_pretrained(partial, save_embedding_layers=False)  # new rows have a file of their own
         if foundation.new_tokens:
             rows = base_of(backbone).get_input_embeddings().weight.detach()[foundation.new_tokens]
             save_file({"rows": rows.clone()}, partial / NEW_TOKENS)
@@ -108,15 +109,13 @@ def load_kept(run: Path, config: FinetuneConfig) -> tuple[TaskModel, Foundation]
         foundation = lay_foundation(settled)
         model = assemble(settled, foundation, config.task.labels)
     else:
-        from peft import PeftModel
-
         foundation = lay_foundation(start_of(config))
         model = assemble(replace(config, peft=PeftConfig()), foundation, config.task.labels)
         base: Any = model.backbone
         if (saved / NEW_TOKENS).is_file():
             with torch.no_grad():
                 base.get_input_embeddings().weight[foundation.new_tokens] = load_file(saved / NEW_TOKENS)["rows"]
-        model.backbone = PeftModel.from_pretrained(base, str(saved))  # type: ignore[assignment]
+        model.backbone = load_adapter(saved, base)
     model.head.load_state_dict(load_file(saved / HEAD))
     return model.eval(), foundation
 

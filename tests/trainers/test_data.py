@@ -114,6 +114,7 @@ def test_bare_numbers_are_places_in_the_tasks_own_list(encoded):
         ([True, False, True], ["False", "True"], [1, 0, 1]),
         ([1.0, 0.0, 1.0], ["0", "1"], [1, 0, 1]),
         (["None", "NA", "null"], ["NA", "None", "null"], [1, 0, 2]),
+        (["1", "01", "²"], ["01", "1", "²"], [1, 0, 2]),
     ],
 )
 def test_labels_are_discovered(encoded, given, labels, expected):
@@ -244,6 +245,15 @@ def test_story_clozes_context_is_its_four_sentences(encoded, foundation):
     assert row.encoded.prefix[1:-1] == ids
 
 
+def test_the_candidates_may_be_in_one_column(configured, foundation):
+    task = replace(configured("choice").task, choices=["endings"])
+    rows = {"context": ["a", "b"], "endings": [["x", "y", "z"], ["x", "y"]], "label": [2, 0]}
+    config = replace(configured("choice"), task=task)
+    records = Records({"train": Dataset.from_dict(rows)}, "memory")
+    splits, _, _ = encode_records(records, task, foundation().encoder(config))
+    assert (splits["train"].labels, splits["train"].n_sequences) == ([2, 0], 3)
+
+
 # files
 
 HARD = [
@@ -269,6 +279,17 @@ def test_every_format_gives_the_same_examples(from_files, encoded, tmp_path, end
     assert labels == expected_labels == ["art", "sport"]
     assert splits["train"].table.to_dict() == expected["train"].table.to_dict()
     assert len(splits["train"]) == len(HARD)
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])
+@pytest.mark.parametrize("texts", [["007", "1.50", "12"], ["TRUE", "false", "True"]], ids=["numbers", "truth"])
+def test_a_column_of_texts_that_look_like_values_stays_text(from_files, encoded, tmp_path, ending, texts):
+    rows = [{"text": text, "label": label} for text, label in zip(texts, ["02", "01", "02"], strict=True)]
+    file = write(tmp_path / f"train.{ending}", rows)
+    splits, labels, _ = from_files("single", train=file, validation=file)
+    expected, _, _ = encoded("single", {"train": {"text": texts, "label": ["02", "01", "02"]}})
+    assert labels == ["01", "02"]
+    assert shown(splits["train"]) == shown(expected["train"])
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])

@@ -94,8 +94,8 @@ def test_the_first_update_has_learning_rate_zero(run):
 )
 def test_eight_examples_are_learned(run, task, backbone):
     result, log, _ = run(
-        "a", f"task={task}", "data=sample", f"backbone={backbone}", "data.train_rows=8", "data.eval_rows=2", "train.epochs=40",
-        "optim.lr=3e-3",
+        "a", f"task={task}", "data=sample", f"backbone={backbone}", "data.train_rows=8",
+        "data.eval_rows=2", "train.epochs=40", "optim.lr=3e-3",
         "optim.schedule=constant", "optim.warmup=0.01", "objective.lm_coef=0", "train.select=last", *STILL,
     )  # fmt: skip
     final = [line["train/task_loss"] for line in log if "train/task_loss" in line][-1]

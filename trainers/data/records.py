@@ -98,9 +98,10 @@ def read_file(file: str) -> "Dataset":
 
 def _read_files(files: dict[str, Path], key: str = "data.files.") -> "dict[str, Dataset]":
     """Files on disk; each split may have its own format."""
-    from datasets import load_dataset
+    from datasets import load_dataset, logging
     from datasets.exceptions import DatasetGenerationError
 
+    logging.set_verbosity(logging.CRITICAL)  # what goes wrong is raised as well, and said once
     splits = {}
     for name, file in files.items():
         if file.suffix not in FORMATS:
@@ -112,7 +113,7 @@ def _read_files(files: dict[str, Path], key: str = "data.files.") -> "dict[str, 
         builder, options = FORMATS[file.suffix]
         try:
             rows = load_dataset(builder, data_files=str(file), split="train", **options)
-        except DatasetGenerationError as error:
+        except (DatasetGenerationError, ValueError) as error:
             reason = str(error.__cause__ or error).splitlines()[0]
             raise InputError(f"{key}{name}={file} cannot be read as {builder}: {reason}") from error
         if len(rows) == 0:
