@@ -99,6 +99,11 @@ def test_gpt1_gives_each_text_of_a_pair_its_share():
     assert (encoded.extract_position, encoded.second_from, encoded.n_cut) == ([510], [511], 2 * (600 - 254))
 
 
+def test_gpt1_an_odd_context_loses_a_token():
+    (sequence,) = gpt1(11)([], [[Ids(run(1000, 9)), Ids(run(5000, 9))]]).branches
+    assert sequence == [START, *run(1000, 3), DELIMITER, *run(5000, 3), EXTRACT]  # 11 // 2 - 2 each
+
+
 def test_gpt1_a_short_second_text_does_not_lengthen_the_first():
     encoded = gpt1(512)([], [[Ids(run(1000, 600)), Ids([7, 8, 9])]])
     assert encoded.branches == [[START, *run(1000, 254), DELIMITER, 7, 8, 9, EXTRACT]]

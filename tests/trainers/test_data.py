@@ -9,8 +9,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import PreTrainedTokenizerFast
 
 from heads.errors import InputError
+from heads.example import Example
+from heads.layouts import Gpt1Layout
 from trainers.build import lay_foundation
 from trainers.config import FilesConfig
 from trainers.data import encode
@@ -218,8 +224,17 @@ def test_races_question_follows_its_article_and_candidates_differ_in_their_answe
     assert row.label == 1
 
 
+def test_a_question_keeps_the_space_before_it():
+    byte_level = Tokenizer(BPE({token: i for i, token in enumerate("abcĠ")}, []))
+    byte_level.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level)
+    encoder = encode.Encoder("multiple_choice", tokenizer, Gpt1Layout(91, 92, 93, 20))
+    (one,) = encoder([Example("race-0", ("a", "b"), ("c", "a b"))])
+    assert (one.prefix, one.branches) == ([91, 0, 3, 1, 92], [[2, 93], [0, 3, 1, 93]])
+
+
 def story(n, right):
-    lines = {f"InputSentence{k}": f"Sentence {k} of story {n}, in full." for k in (1, 2, 3, 4)}
+    lines = {f"InputSentence{k}": f"Sentence {k} of story number {n} and more" for k in (1, 2, 3, 4)}
     endings = {"RandomFifthSentenceQuiz1": f"First end {n}.", "RandomFifthSentenceQuiz2": f"Second end {n}."}
     return {"InputStoryid": f"id-{n}", **lines, **endings, "AnswerRightEnding": right}
 

@@ -150,14 +150,16 @@ def test_new_rows_and_nothing_else(build, kind, tied):
         assert 0.01 < new.std() < 0.03
 
 
-def test_rows_that_the_table_has_already_are_drawn_too(build):
-    full = build("gpt2")
-    before = full.get_input_embeddings().weight.detach().clone()
+@pytest.mark.parametrize("tied", [True, False])
+def test_rows_that_the_tables_have_already_are_drawn_too(build, tied):
+    full = build("gpt2", tie_word_embeddings=tied)
+    both = [full.get_input_embeddings(), full.get_output_embeddings()]
+    before = [module.weight.detach().clone() for module in both]
     add_embeddings(full, [57, 59], n_tokens=60, name="it")
-    after = full.get_input_embeddings().weight
-    assert after.shape == (60, 32)
-    changed = (after != before).any(-1)
-    assert changed.nonzero().flatten().tolist() == [57, 59]
+    for module, old in zip(both, before, strict=True):
+        assert module.weight.shape == (60, 32)
+        assert (module.weight != old).any(-1).nonzero().flatten().tolist() == [57, 59]
+        assert 0.01 < module.weight[[57, 59]].std() < 0.03
 
 
 def test_new_rows_are_drawn_as_train_py_draws_them(build):
