@@ -83,7 +83,7 @@ def lay_foundation(config: FinetuneConfig) -> Foundation:
     if config.n_transfer is not None or config.n_reinit:
         kept = config.n_transfer if config.n_transfer is not None else n_layers(base) - config.n_reinit
         fresh = AUTO[config.backbone.family].from_config(base.config)
-        anew += keep_layers(base, kept, fresh.base_model)
+        anew += keep_layers(backbone.full, kept, fresh)
     n_ctx = _n_ctx(config, backbone)
     new_tokens: list[int] = []
     if config.head.name == "gpt1":

@@ -150,7 +150,9 @@ def _result(run: Run, records: Records, scores: dict[str, dict[str, float]]) -> 
     trained, total = trained_parameters(run.model)
     seconds = max(progress.seconds, 1e-9)
     degenerate = run.selection.collapsed
-    if degenerate is None and not config.task.regression:
+    # A weighted loss and soft F1 have no such value to compare with.
+    plain_loss = config.objective.loss in ("auto", "cross_entropy") and not config.objective.class_weights
+    if degenerate is None and plain_loss and not config.task.regression:
         degenerate = at_chance(run.selection.last_task_loss, len(run.labels))
     return {
         "task": config.task.name,

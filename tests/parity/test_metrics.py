@@ -10,7 +10,6 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from heads.errors import InputError
-from trainers import config
 from trainers.metrics import (
     GLUE_TASKS,
     METRICS,
@@ -56,10 +55,6 @@ def classes(n_classes, seed, n_rows=200):
     random = np.random.default_rng(seed)
     true = random.integers(n_classes, size=n_rows)
     return np.where(random.random(n_rows) < 0.6, true, random.integers(n_classes, size=n_rows)), true
-
-
-def test_the_table_has_the_names_that_the_config_knows():
-    assert tuple(METRICS) == config.METRICS
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -6,12 +6,7 @@ import pytest
 import torch
 from transformers import get_linear_schedule_with_warmup
 
-from trainers import config
 from trainers.schedules import SCHEDULES, constant, linear, warmup_linear
-
-
-def test_the_table_has_the_names_that_the_config_knows():
-    assert set(SCHEDULES) == set(config.SCHEDULES)
 
 
 @pytest.mark.parametrize(("n_warmup", "n_updates"), [(0, 138), (1, 138), (46, 138), (137, 138), (10, 100)])

@@ -54,18 +54,20 @@ def check_count(key: str, value: int | None, base: PreTrainedModel, name: str) -
         raise InputError(f"{key}={value}, and {name} has {n_layers(base)} blocks: give at most {n_layers(base)}")
 
 
-def keep_layers(base: PreTrainedModel, n_transfer: int, fresh: PreTrainedModel) -> list[str]:
+def keep_layers(full: PreTrainedModel, n_transfer: int, fresh: PreTrainedModel) -> list[str]:
     """Keep the embeddings and the first n_transfer blocks; take the rest from fresh. Returns what was taken.
 
     -1 keeps nothing, 0 the embeddings, k the embeddings and k blocks (train.py, --n_transfer). What stands above the
-    blocks (final norm, pooler) is kept only when every block is.
+    blocks (final norm, pooler, an LM head of its own) is kept only when every block is.
     """
+    base: Any = full.base_model
     if n_transfer == n_layers(base):
         return []
     layer = layer_of(base)
-    ours = dict(base.named_parameters())
-    taken = [name for name in ours if layer(name) > n_transfer]
-    source = dict(fresh.named_parameters())
+    prefix = "" if full is base else f"{full.base_model_prefix}."
+    ours, source = dict(full.named_parameters()), dict(fresh.named_parameters())
+    inside = {name: name.removeprefix(prefix) for name in ours if name.startswith(prefix)}
+    taken = [name for name in ours if name not in inside or layer(inside[name]) > n_transfer]
     with torch.no_grad():
         for name in taken:
             ours[name].copy_(source[name])

@@ -126,7 +126,7 @@ def encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> tupl
     names = _source_names(records.splits["train"], task)
     for name, rows in records.splits.items():
         check_columns(task, rows.column_names, f"the {name} split", labelled=not name.startswith("test"))
-    labels = with_labels(task, names, lambda: records.splits["train"].unique(task.label))
+    labels = with_labels(task, names, records.splits["train"])
     splits, n_unlabelled = {}, 0
     for name, rows in records.splits.items():
         split = encode_split(name, rows, task, encoder, labels)
@@ -135,7 +135,7 @@ def encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> tupl
             n_unlabelled = len(split) - len(labelled)
             if not labelled:
                 raise InputError(f"no train row of {task.name} has a label (column '{task.label}')")
-            split = Split(name, split.table.select(labelled), task.regression)
+            split = Split(name, split.table.select(labelled).flatten_indices(), task.regression)
         splits[name] = split
     return splits, labels, n_unlabelled
 

@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heads.errors import InputError
 from trainers.choose import nearest
 from trainers.config import TaskConfig
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 ToLabel = Callable[[Any, str], int | float | None]
 
@@ -40,11 +43,11 @@ def class_reader(labels: list[str], source_names: list[str] | None = None, colum
         name = label_name(value)
         if name is None:
             return None
-        if source_names is not None and name.isdigit() and int(name) < len(source_names):
+        if source_names is not None and name.isdecimal() and int(name) < len(source_names):
             name = source_names[int(name)]
         if name in index:
             return index[name]
-        if source_names is None and name.isdigit() and int(name) < len(labels):
+        if source_names is None and name.isdecimal() and int(name) < len(labels):
             return int(name)
         raise InputError(
             f"row {guid} has the {column} '{name}', which the task does not know.{nearest(name, labels)} "
@@ -89,11 +92,13 @@ def discover(values: Iterable[Any], source_names: list[str] | None) -> list[str]
     if source_names is not None:
         return source_names
     names = {name for name in map(label_name, values) if name is not None}
-    return sorted(names, key=lambda name: (0, int(name), "") if name.isdigit() else (1, 0, name))
+    return sorted(names, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
 
 
-def with_labels(task: TaskConfig, source_names: list[str] | None, values: Callable[[], Iterable[Any]]) -> list[str]:
-    """The task's labels, read from the source where the task lists none.
+def with_labels(task: TaskConfig, source_names: list[str] | None, train: "Dataset") -> list[str]:
+    """The task's labels, read from the train rows where the task lists none.
+
+    Candidates in columns have the columns' names; candidates in one list column are numbered from 0.
 
     Raises:
         InputError: fewer than two classes, or more than 1,000 (a column of scores or of texts).
@@ -101,8 +106,10 @@ def with_labels(task: TaskConfig, source_names: list[str] | None, values: Callab
     if task.regression or task.labels:
         return task.labels
     if task.structure == "multiple_choice":
-        return list(task.choices)
-    labels = discover(values(), source_names)
+        if len(task.choices) > 1:
+            return list(task.choices)
+        return [str(n) for n in range(max(len(candidates) for candidates in train[task.choices[0]]))]
+    labels = discover(train.unique(task.label), source_names)
     if not 2 <= len(labels) <= 1000:
         raise InputError(
             f"column '{task.label}' holds {len(labels)} distinct labels in the train file: classification needs 2 to "

@@ -24,32 +24,45 @@ def _text(record: Record, column: str, guid: str) -> str:
     return str(value)
 
 
+def _choices(example: Example) -> Example:
+    """The example, if its candidates are such that one of them can be right."""
+    if len(example.choices) < 2:
+        raise InputError(f"row {example.guid} has {len(example.choices)} candidate(s): 2 are the least")
+    if example.label is not None and example.label >= len(example.choices):
+        raise InputError(
+            f"row {example.guid} has {len(example.choices)} candidates, and its label is candidate {example.label + 1}"
+        )
+    return example
+
+
 def columns(record: Record, guid: str, task: TaskConfig, to_label: ToLabel) -> list[Example]:
     """Column by column, as the task's texts, choices and label say."""
     texts = tuple(_text(record, column, guid) for column in task.texts)
-    if len(task.choices) == 1:
-        choices = tuple(map(str, record[task.choices[0]]))
-    else:
-        choices = tuple(_text(record, column, guid) for column in task.choices)
     label = to_label(record.get(task.label), guid)
-    if choices and label is not None and label >= len(choices):
-        raise InputError(f"row {guid} has {len(choices)} choices, and its {task.label} is choice {int(label) + 1}")
-    return [Example(guid, texts, choices, label)]
+    if not task.choices:
+        return [Example(guid, texts, (), label)]
+    if len(task.choices) == 1:
+        candidates = tuple(map(str, record[task.choices[0]] or ()))
+    else:
+        candidates = tuple(_text(record, column, guid) for column in task.choices)
+    return [_choices(Example(guid, texts, candidates, label))]
 
 
 def race(record: Record, guid: str, task: TaskConfig, to_label: ToLabel) -> list[Example]:
     """RACE: one question a row, as on the hub, or the raw files' several questions on one article."""
     if "questions" not in record:
-        asked = [(record["question"], record["options"], record.get(task.label))]
-    else:
-        answers = record.get("answers") or [None] * len(record["questions"])
-        asked = list(zip(record["questions"], record["options"], answers, strict=True))
-    article = _text(record, "article", guid)
-    several = len(asked) > 1
+        return [_race_question(record, guid, to_label(record.get(task.label), guid))]
+    answers = record.get("answers") or [None] * len(record["questions"])
+    asked = zip(record["questions"], record["options"], answers, strict=True)
     return [
-        Example(f"{guid}-{n}" if several else guid, (article, question), tuple(options), to_label(answer, guid))
+        _race_question(record | {"question": question, "options": options}, f"{guid}-{n}", to_label(answer, guid))
         for n, (question, options, answer) in enumerate(asked)
     ]
+
+
+def _race_question(record: Record, guid: str, label: int | float | None) -> Example:
+    texts = (_text(record, "article", guid), _text(record, "question", guid))
+    return _choices(Example(guid, texts, tuple(map(str, record["options"] or ())), label))
 
 
 # XStoryCloze's columns, and those of the authors' CSV files.
@@ -64,7 +77,7 @@ def story_cloze(record: Record, guid: str, task: TaskConfig, to_label: ToLabel) 
     names = STORY_COLUMNS[0] if STORY_COLUMNS[0][0] in record else STORY_COLUMNS[1]
     *story, first, second = (_text(record, name, guid) for name in names)
     answer = record.get(task.label, record.get("AnswerRightEnding"))
-    return [Example(guid, (" ".join(story),), (first, second), to_label(answer, guid))]
+    return [_choices(Example(guid, (" ".join(story),), (first, second), to_label(answer, guid)))]
 
 
 READERS: dict[str, Reader] = {"columns": columns, "race": race, "story_cloze": story_cloze}

@@ -1,5 +1,6 @@
 """Records: where a task's rows come from, as datasets with the task's own split names."""
 
+import csv
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,12 +9,13 @@ from heads.errors import InputError
 from trainers.config import DataConfig, TaskConfig
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, Features
 
 SAMPLE = Path(__file__).parent / "sample"
+CSV: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "encoding": "utf-8-sig"}
 FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".csv": ("csv", {"keep_default_na": False, "na_values": [""]}),
-    ".tsv": ("csv", {"keep_default_na": False, "na_values": [""], "sep": "\t"}),
+    ".csv": ("csv", CSV),
+    ".tsv": ("csv", CSV | {"sep": "\t", "quoting": csv.QUOTE_NONE}),  # a quote in a TSV file is a quote, as in GLUE's
     ".jsonl": ("json", {}),
     ".json": ("json", {}),
     ".parquet": ("parquet", {}),
@@ -110,16 +112,29 @@ def _read_files(files: dict[str, Path], key: str = "data.files.") -> "dict[str, 
             raise InputError(f"{key}{name}={file}: there is no such file")
         if file.stat().st_size == 0:
             raise InputError(f"{key}{name}={file}: the file is empty")
-        builder, options = FORMATS[file.suffix]
+        builder: str = FORMATS[file.suffix][0]
+        options: dict[str, Any] = FORMATS[file.suffix][1]
+        if builder == "csv":
+            options = {**options, "features": _all_text(file, options)}
         try:
             rows = load_dataset(builder, data_files=str(file), split="train", **options)
         except (DatasetGenerationError, ValueError) as error:
-            reason = str(error.__cause__ or error).splitlines()[0]
+            reason = "it has no rows" if "no data" in str(error) else str(error.__cause__ or error).splitlines()[0]
             raise InputError(f"{key}{name}={file} cannot be read as {builder}: {reason}") from error
         if len(rows) == 0:
             raise InputError(f"{key}{name}={file}: the file has no rows")
         splits[name] = rows
     return splits
+
+
+def _all_text(file: Path, options: dict[str, Any]) -> "Features":
+    """Every column of a CSV or TSV file as text, so that 007 and 1.50 stay what they are; labels are read by name."""
+    from datasets import Features, Value
+
+    with file.open(encoding="utf-8-sig", newline="", errors="replace") as stream:
+        quoting = options.get("quoting", csv.QUOTE_MINIMAL)
+        header = next(csv.reader(stream, delimiter=options.get("sep", ","), quoting=quoting), [])
+    return Features({name: Value("string") for name in header})
 
 
 def _read_hub(task: TaskConfig, data: DataConfig) -> "dict[str, Dataset]":
