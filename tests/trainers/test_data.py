@@ -76,7 +76,7 @@ def write(file, rows):
     elif file.suffix == ".jsonl":
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     elif file.suffix == ".tsv":  # no quoting: a quote is a quote, and a text holds neither tab nor line break
-        table = [list(rows[0]), *([str(value or "") for value in row.values()] for row in rows)]
+        table = [list(rows[0]), *(["" if value is None else str(value) for value in row.values()] for row in rows)]
         file.write_text("".join("\t".join(line) + "\n" for line in table))
     else:
         with file.open("w", newline="") as stream:
