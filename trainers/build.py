@@ -133,8 +133,9 @@ def assemble(config: FinetuneConfig, foundation: Foundation, labels: list[str]) 
     output = full.get_output_embeddings()
     tied = output is None or output.weight is full.get_input_embeddings().weight
     lm = config.objective.lm_coef > 0
-    needs_own = lm and not tied and output is not None and config.peft.method == "none"
-    lm_head = output if needs_own and isinstance(output, nn.Linear) else None
+    lm_head = output if lm and not tied and isinstance(output, nn.Linear) else None
+    if lm_head is not None and config.peft.method != "none":
+        lm_head.requires_grad_(False)  # an adapter leaves the pretrained weights alone
     return TaskModel(network, head, lm=lm, pooler=config.head.name == "cls", lm_head=lm_head)
 
 

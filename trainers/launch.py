@@ -13,6 +13,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -60,7 +61,9 @@ def recipe(name: str, schema: type) -> Callable[[Callable[[Any], None]], Callabl
             register(name, schema)
             try:
                 sys.argv[1:] = [open_dict(quote_path(arg), schema) for arg in sys.argv[1:]]
-                check_overrides([arg for arg in sys.argv[1:] if not arg.startswith("-")], name, schema)
+                asked = get_args_parser().parse_args()
+                if not (asked.help or asked.hydra_help or asked.shell_completion or asked.info):
+                    check_overrides(asked.overrides, name, schema)
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
             except (InputError, HydraException, OmegaConfBaseException) as error:
                 fail(error)

@@ -116,7 +116,7 @@ def _attempt(training: Training, split: Split, update: list[int]) -> StepRecord:
     micro_batches = deal(
         update, split.lengths, rank=accelerator.process_index, world=world, micro=progress.micro_batch_size
     )
-    sums = torch.zeros(4, dtype=torch.float64, device=accelerator.device)
+    sums = torch.zeros(4, device=accelerator.device)
     for n, places in enumerate(micro_batches):
         last = n == len(micro_batches) - 1
         # DDP averages gradients once, in the last micro-batch's backward pass
@@ -152,7 +152,7 @@ def _backward(training: Training, split: Split, places: list[Place], scale: floa
     accelerator.backward(each_B.sum() * scale)
     real = (batch.attention_mask * batch.sequence_mask[..., None] * batch.weight[:, None, None]).sum()
     sums = [(losses.task * batch.weight).sum(), (losses.lm * batch.weight).sum(), real]
-    counted = torch.stack([value.detach().double() for value in sums])
+    counted = torch.stack([value.detach().float() for value in sums])
     return torch.cat([counted, counted.new_tensor([batch.input_ids.numel()])])
 
 

@@ -41,20 +41,27 @@ def save_model(
     foundation.tokenizer.save_pretrained(partial)
     backbone: Any = model.backbone
     if config.peft.method != "none":
-        backbone.save_pretrained(partial, save_embedding_layers=False)  # new rows have a file of their own
+        # new rows have a file of their own
+        backbone.save_pretrained(partial, state_dict=_part(state, "backbone."), save_embedding_layers=False)
         if foundation.new_tokens:
             rows = base_of(backbone).get_input_embeddings().weight.detach()[foundation.new_tokens]
             save_file({"rows": rows.clone()}, partial / NEW_TOKENS)
     elif classifier := _bert_classifier(model, labels):
-        classifier.save_pretrained(partial)
+        whole = {f"bert.{name}": tensor for name, tensor in _part(state, "backbone.").items()}
+        whole |= {f"classifier.{name}": tensor for name, tensor in _part(state, "head.linear.").items()}
+        classifier.save_pretrained(partial, state_dict=whole)
     else:
         full = foundation.backbone.full
         prefix = "" if full is foundation.backbone.base else f"{full.base_model_prefix}."
         whole = {f"{prefix}{name}": tensor for name, tensor in _part(state, "backbone.").items()}
-        whole |= {name: tensor for name, tensor in full.state_dict().items() if name not in whole}
+        for name, parameter in full.named_parameters():  # an LM head of its own, trained or not
+            if name not in whole:
+                whole[name] = state.get(f"lm_head.{name.rsplit('.', 1)[-1]}", parameter.detach())
         full.save_pretrained(partial, state_dict=whole)
     target, aside = folder / "model", folder / "model.aside"
     if target.exists():
+        if aside.exists():  # a run killed just here has left it
+            shutil.rmtree(aside)
         target.rename(aside)
     partial.rename(target)
     if aside.exists():
