@@ -62,7 +62,9 @@ def recipe(name: str, schema: type) -> Callable[[Callable[[Any], None]], Callabl
             try:
                 sys.argv[1:] = [open_dict(quote_path(arg), schema) for arg in sys.argv[1:]]
                 asked = get_args_parser().parse_args()
-                if not (asked.help or asked.hydra_help or asked.shell_completion or asked.info):
+                if asked.help:
+                    return print(usage(function))
+                if not (asked.hydra_help or asked.shell_completion or asked.info):
                     check_overrides(asked.overrides, name, schema)
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
             except (InputError, HydraException, OmegaConfBaseException) as error:
@@ -71,6 +73,14 @@ def recipe(name: str, schema: type) -> Callable[[Callable[[Any], None]], Callabl
         return main
 
     return decorate
+
+
+def usage(function: Callable[[Any], None]) -> str:
+    """A recipe's own words and commands, and what can be chosen."""
+    groups = {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in CONF.iterdir() if path.is_dir()}
+    listed = [f"    {group}=  {', '.join(names)}" for group, names in sorted(groups.items())]
+    said = (sys.modules[function.__module__].__doc__ or "").strip()
+    return "\n".join([said, "", "Choices:", *listed, "", "All settings of a command: add --cfg job to it."])
 
 
 # Keys whose value is a path: taken as it stands, though it hold a comma, an equals sign or a blank.
