@@ -60,8 +60,8 @@ def _prefix(config: PeftConfig, base: PreTrainedModel, new_tokens: list[int]) ->
 def _ln_tuning(config: PeftConfig, base: PreTrainedModel, new_tokens: list[int]) -> Any:
     from peft import LNTuningConfig
 
-    names = {name.rsplit(".", 1)[-1] for name, m in base.named_modules() if type(m).__name__.endswith("Norm")}
-    return LNTuningConfig(target_modules=config.target_modules or sorted(names))
+    names = [name for name, module in base.named_modules() if type(module).__name__.endswith("Norm")]
+    return LNTuningConfig(target_modules=config.target_modules or names)
 
 
 ADAPTERS: dict[str, Callable[[PeftConfig, PreTrainedModel, list[int]], Any]] = {
@@ -90,7 +90,10 @@ def add_adapter(config: PeftConfig, base: PreTrainedModel, new_tokens: list[int]
         if isinstance(error, InputError):
             raise
         reason = str(error).splitlines()[0]
-        raise InputError(f"peft={config.method} does not fit {base.config.model_type}: {reason}") from error
+        raise InputError(
+            f"peft={config.method} does not fit {base.config.model_type} as it is: name its modules by "
+            f"peft.target_modules=[...] ({reason})"
+        ) from error
 
 
 def load_adapter(folder: Path, base: PreTrainedModel) -> Any:

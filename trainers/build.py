@@ -1,12 +1,10 @@
 """From a config to what it names: tokenizer, backbone, layout, head, adapter."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from accelerate.utils import set_seed
-from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -14,11 +12,11 @@ from heads.errors import InputError
 from heads.layouts import BertLayout, Gpt1Layout
 from heads.table import HEADS
 from trainers.adapters import add_adapter
-from trainers.backbones.load import AUTO, Backbone, load_backbone, load_tokenizer, n_positions
+from trainers.backbones.load import AUTO, Backbone, check_family, load_backbone, load_tokenizer, n_positions
 from trainers.backbones.transfer import add_embeddings, check_count, freeze, keep_layers, layer_of, n_layers
 from trainers.config import FinetuneConfig
 from trainers.data.encode import Encoder
-from trainers.data.tokenizers import SPECIALS, add_gpt1_specials, bert_layout, encode_texts, gpt1_layout
+from trainers.data.tokenizers import SPECIALS, add_gpt1_specials, bert_layout, encode_texts, gpt1_layout, keep_words
 from trainers.model import TaskModel
 from trainers.objectives import n_outputs
 
@@ -75,7 +73,10 @@ def lay_foundation(config: FinetuneConfig) -> Foundation:
     """
     set_seed(config.seed)
     tokenizer = load_tokenizer(config.backbone)
+    if config.data.cleaning == "gpt1":
+        keep_words(tokenizer)
     backbone = load_backbone(config.backbone)
+    check_family(config.backbone, backbone.base)
     base, name = backbone.base, config.backbone.name
     for key in ("n_transfer", "n_frozen", "n_reinit"):
         check_count(key, getattr(config, key), base, name)
@@ -136,7 +137,9 @@ def assemble(config: FinetuneConfig, foundation: Foundation, labels: list[str]) 
     lm_head = output if lm and not tied and isinstance(output, nn.Linear) else None
     if lm_head is not None and config.peft.method != "none":
         lm_head.requires_grad_(False)  # an adapter leaves the pretrained weights alone
-    return TaskModel(network, head, lm=lm, pooler=config.head.name == "cls", lm_head=lm_head)
+    # An adapter leaves the pooler as it is: one that came without weights would stay random
+    random_pooler = config.peft.method != "none" and any("pooler" in name for name in foundation.backbone.new_weights)
+    return TaskModel(network, head, lm=lm, pooler=config.head.name == "cls" and not random_pooler, lm_head=lm_head)
 
 
 def _init_head(head: nn.Module) -> None:
@@ -146,25 +149,3 @@ def _init_head(head: nn.Module) -> None:
             nn.init.normal_(parameter, std=0.02)
         else:
             nn.init.zeros_(parameter)
-
-
-def adopt_head(model: TaskModel, file: Path) -> bool:
-    """Load a head's weights where their shapes are the model's; says whether they were."""
-    state = load_file(file)
-    ours = model.head.state_dict()
-    fits = {k: v.shape for k, v in state.items()} == {k: v.shape for k, v in ours.items()}
-    if fits:
-        model.head.load_state_dict(state)
-    return fits
-
-
-def without_changes(config: FinetuneConfig, path: Path) -> FinetuneConfig:
-    """The same config on finished weights: nothing is left out, frozen or drawn anew."""
-    backbone = replace(config.backbone, path=str(path), weights="pretrained", revision=None)
-    return replace(config, backbone=backbone, n_transfer=None, n_frozen=None, n_reinit=0)
-
-
-def trained_parameters(model: nn.Module) -> tuple[int, int]:
-    """How many numbers are trained, and how many there are."""
-    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
-    return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)

@@ -18,21 +18,30 @@ MANIFEST = "manifest.json"
 
 def save(accelerator: Accelerator, folder: Path, step: int) -> None:
     """Save the state after an update as folder/checkpoint-STEP; older ones are deleted once it is there."""
-    target, partial = folder / f"checkpoint-{step}", folder / "checkpoint.partial"
+    partial = folder / "checkpoint.partial"
     if accelerator.is_main_process and partial.exists():
         shutil.rmtree(partial)
     accelerator.wait_for_everyone()
     accelerator.save_state(str(partial))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        (partial / MANIFEST).write_text(json.dumps(_hashes(partial)))
-        if target.exists():
-            shutil.rmtree(target)
-        partial.rename(target)
-        for older in _found(folder):
-            if older != target:
-                shutil.rmtree(older)
+        (partial / MANIFEST).write_text(json.dumps({"step": step, "files": _hashes(partial)}))
+        _put_in_place(folder)
     accelerator.wait_for_everyone()
+
+
+def _put_in_place(folder: Path) -> None:
+    """Give a complete partial checkpoint its name, then delete the older ones; nothing where there is none."""
+    partial = folder / "checkpoint.partial"
+    if not (partial / MANIFEST).is_file():
+        return
+    target = folder / f"checkpoint-{json.loads((partial / MANIFEST).read_text())['step']}"
+    if target.exists():
+        shutil.rmtree(target)
+    partial.rename(target)
+    for older in _found(folder):
+        if older != target:
+            shutil.rmtree(older)
 
 
 def latest(folder: Path) -> Path | None:
@@ -41,12 +50,13 @@ def latest(folder: Path) -> Path | None:
     Raises:
         InputError: a file of it is missing or not as it was written.
     """
+    _put_in_place(folder)  # a run killed while it saved may have left a complete one
     found = _found(folder)
     if not found:
         return None
     newest = found[-1]
     manifest = newest / MANIFEST
-    written = json.loads(manifest.read_text()) if manifest.is_file() else {}
+    written = json.loads(manifest.read_text())["files"] if manifest.is_file() else {}
     present = _hashes(newest)
     broken = [name for name in written if present.get(name) != written[name]] or ([] if written else [MANIFEST])
     if broken:

@@ -8,11 +8,12 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from omegaconf import OmegaConf
+from safetensors.torch import load_file
 
 from heads.errors import InputError
 from trainers import checkpoints, tracking
 from trainers.backbones.transfer import n_layers
-from trainers.build import Foundation, adopt_head, assemble, lay_foundation, trained_parameters
+from trainers.build import Foundation, assemble, lay_foundation
 from trainers.config import FinetuneConfig, flat
 from trainers.data.encode import encode_records
 from trainers.data.records import Records, load_records
@@ -21,9 +22,9 @@ from trainers.loop import Progress, Training
 from trainers.model import TaskModel
 from trainers.objectives import build_objective
 from trainers.optim import build_optimizer, build_scheduler, param_groups
-from trainers.results import at_chance, check_metrics, environment, summary, write_result
+from trainers.results import at_chance, check_metrics, environment, summary, trained_parameters, write_result
 from trainers.runs import open_folder, plain, read_config, write_text
-from trainers.saving import HEAD, chain, load_kept, start_of
+from trainers.saving import HEAD, chain, load_kept, same_answers, start_of
 
 
 def finetune(config: FinetuneConfig) -> dict[str, Any]:
@@ -34,17 +35,13 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     Raises:
         InputError: something the user typed or supplied is wrong.
     """
-    folder = Path(config.run_dir)
+    asked, folder = config, Path(config.run_dir)
     trackers = tracking.trackers(config.tracking, folder)
-    accelerator = Accelerator(
-        mixed_precision=config.mixed_precision,
-        log_with=trackers,
-        project_dir=str(folder),
-        step_scheduler_with_optimizer=False,
-    )
+    accelerator = _accelerator(config, trackers, folder)
+    config = replace(config, mixed_precision=accelerator.mixed_precision)
     with accelerator.main_process_first():
         if accelerator.is_main_process:
-            open_folder(folder, config)
+            open_folder(folder, asked)
         records = load_records(config.task, config.data)
     run = _prepare(config, folder, accelerator, records)
     _resume(run)
@@ -53,6 +50,28 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     result = _finish(run, records)
     accelerator.end_training()
     return result
+
+
+def _accelerator(config: FinetuneConfig, trackers: list[Any], folder: Path) -> Accelerator:
+    """Accelerate as it was launched and configured.
+
+    Raises:
+        InputError: this process has run with another precision.
+    """
+    try:
+        return Accelerator(
+            mixed_precision=config.mixed_precision,
+            log_with=trackers,
+            project_dir=str(folder),
+            step_scheduler_with_optimizer=False,
+        )
+    except ValueError as error:
+        if "already been initialized" not in str(error):
+            raise
+        raise InputError(
+            f"mixed_precision={config.mixed_precision}: this process has run with another precision, and Accelerate "
+            "keeps one for good: start a command of its own for each"
+        ) from error
 
 
 def _prepare(config: FinetuneConfig, folder: Path, accelerator: Accelerator, records: Records) -> Run:
@@ -64,8 +83,8 @@ def _prepare(config: FinetuneConfig, folder: Path, accelerator: Accelerator, rec
     config = replace(config, task=replace(config.task, labels=labels))
     check_metrics(config.task, next(one for name, one in splits.items() if name.startswith("validation")))
     model = assemble(config, foundation, labels)
-    if config.init_from and read_config(Path(config.init_from)).task.labels == labels:
-        adopt_head(model, Path(config.init_from) / "model" / HEAD)
+    if config.init_from and same_answers(read_config(Path(config.init_from)).task, config.task):
+        model.head.load_state_dict(load_file(Path(config.init_from) / "model" / HEAD))
     if accelerator.is_main_process:
         stored = plain(config) | {"backbone": plain(read_config(folder))["backbone"]}
         write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored)))
@@ -90,13 +109,15 @@ def _training(
         lr=config.optim.lr,
         weight_decay=config.optim.weight_decay,
         layer_decay=config.optim.layer_decay,
-        layer_of=foundation.layer_of(),
+        layer_of=foundation.layer_of() if config.optim.layer_decay < 1 else lambda name: 0,
         n_layer=n_layers(foundation.backbone.base),
     )
     optimizer = build_optimizer(groups, config.optim)
     scheduler = build_scheduler(optimizer, config.optim, n_updates)
-    prepared, optimizer, scheduler = accelerator.prepare(model, optimizer, scheduler)
     micro = train.micro_batch_size or math.ceil(train.batch_size / accelerator.num_processes)
+    if accelerator.state.deepspeed_plugin is not None:  # it asks a loader for this, and ours is none of Accelerate's
+        accelerator.state.deepspeed_plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = micro
+    prepared, optimizer, scheduler = accelerator.prepare(model, optimizer, scheduler)
     training = Training(
         accelerator=accelerator,
         model=prepared,
@@ -114,6 +135,9 @@ def _resume(run: Run) -> None:
     newest = checkpoints.latest(run.folder)
     if newest is not None:
         run.accelerator.load_state(str(newest))
+        fits = math.ceil(run.config.train.batch_size / run.accelerator.num_processes)
+        progress = run.training.progress
+        progress.micro_batch_size = run.config.train.micro_batch_size or min(progress.micro_batch_size, fits)
     if run.accelerator.is_main_process:
         tracking.rewind(run.folder / "log.jsonl", run.training.progress.step)
         if newest is not None:
@@ -172,6 +196,7 @@ def _result(run: Run, records: Records, scores: dict[str, dict[str, float]]) -> 
             "padding_fraction": 1 - progress.tokens / max(progress.padded_tokens, 1),
             "micro_batch_size": progress.micro_batch_size,
             "processes": run.accelerator.num_processes,
+            "mixed_precision": run.accelerator.mixed_precision,
             "trained_parameters": trained,
             "parameters": total,
         },

@@ -35,6 +35,7 @@ class Selection:
 
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     epoch: int = 0
+    best: float = math.nan  # of the primary metric, over the epochs so far
     worse_epochs: int = 0
     collapsed: str | None = None  # in words, where the model kept predicts one thing for all
     last_task_loss: float = math.inf  # mean training loss of the last whole or partial epoch
@@ -125,6 +126,9 @@ def _end_epoch(run: Run) -> None:
     # Decided by one process for all: a metric on the edge must not keep a model on one of them only.
     (better,) = broadcast_object_list([_is_better(run, scores)])
     selection.worse_epochs = 0 if better else selection.worse_epochs + 1
+    if better:
+        name, metric = primary_metric(run)
+        selection.best = scores[name].get(metric, math.nan)
     if better or run.config.train.select == "last":
         selection.scores, selection.epoch = scores, progress.epoch + 1
         selection.collapsed = one_prediction(next(iter(found.values())))
@@ -144,8 +148,8 @@ def _is_better(run: Run, scores: dict[str, dict[str, float]]) -> bool:
     name, metric = primary_metric(run)
     if not run.selection.scores:
         return True
-    new, kept = scores[name].get(metric, math.nan), run.selection.scores[name].get(metric, math.nan)
-    return not math.isnan(new) and (math.isnan(kept) or new > kept)
+    new, best = scores[name].get(metric, math.nan), run.selection.best
+    return not math.isnan(new) and (math.isnan(best) or new > best)
 
 
 def primary_metric(run: Run) -> tuple[str, str]:

@@ -65,7 +65,7 @@ def recipe(name: str, schema: type) -> Callable[[Callable[[Any], None]], Callabl
                 if asked.help:
                     return print(usage(function))
                 if not (asked.hydra_help or asked.shell_completion or asked.info):
-                    check_overrides(asked.overrides, name, schema)
+                    check_overrides(asked.overrides, name, schema, asked.multirun)
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
             except (InputError, HydraException, OmegaConfBaseException) as error:
                 fail(error)
@@ -123,7 +123,7 @@ def one_line(error: BaseException) -> str:
     return f"{key}: {lines[0]}" if key else lines[0] if lines else type(error).__name__
 
 
-def check_overrides(overrides: list[str], name: str, schema: type) -> None:
+def check_overrides(overrides: list[str], name: str, schema: type, multirun: bool = False) -> None:
     """Make sure that each override's key, and each group's choice, exists.
 
     Raises:
@@ -137,6 +137,8 @@ def check_overrides(overrides: list[str], name: str, schema: type) -> None:
     in_defaults = {next(iter(entry)) for entry in _defaults(name) if isinstance(entry, dict)}
     for override in parsed:
         key = override.key_or_group
+        if override.is_sweep_override() and not multirun:
+            raise InputError(f"{override.input_line} asks for several runs: add -m to run them all")
         if key.split(".")[0] == "hydra":
             continue
         if key in groups and (key in in_defaults or override.is_add()):

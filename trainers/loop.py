@@ -106,6 +106,7 @@ def _update(training: Training, split: Split, update: list[int]) -> StepRecord:
                     f"set train.micro_batch_size={progress.micro_batch_size // 2}"
                 ) from error
             progress.micro_batch_size = -(-progress.micro_batch_size // 2)
+            training.accelerator.gradient_state._set_sync_gradients(True)  # or zero_grad does nothing
             training.optimizer.zero_grad()
             training.accelerator.print(f"Out of memory: going on with micro-batches of {progress.micro_batch_size}.")
 
@@ -119,13 +120,15 @@ def _attempt(training: Training, split: Split, update: list[int]) -> StepRecord:
     sums = torch.zeros(4, device=accelerator.device)
     for n, places in enumerate(micro_batches):
         last = n == len(micro_batches) - 1
+        # As transformers' Trainer does: DeepSpeed steps in the backward pass after which gradients are in step
+        accelerator.gradient_state._set_sync_gradients(last)
         # DDP averages gradients once, in the last micro-batch's backward pass
         with nullcontext() if last or world == 1 else accelerator.no_sync(training.model):
             sums += _backward(training, split, places, scale=world / len(update))
     sums = accelerator.reduce(sums, "sum")
     task_loss, lm_loss = (sums[:2] / len(update)).tolist()
     loss = task_loss + training.objective.lm_coef * lm_loss
-    lr = training.scheduler.get_last_lr()[-1]
+    lr = training.scheduler.get_last_lr()[0]  # of the top layer, where layers differ
     clipped: Any = accelerator.clip_grad_norm_(training.model.parameters(), training.max_grad_norm)
     grad_norm = float(clipped)
     if not math.isfinite(loss) or not (math.isfinite(grad_norm) or accelerator.mixed_precision == "fp16"):
@@ -176,7 +179,7 @@ def predict(
         batch = collate(split.rows([(i, 1.0) for i in indices]), pad_id=pad_id)
         batch = type(batch)(*(tensor.to(accelerator.device) for tensor in batch))
         with torch.inference_mode():
-            logits = model(batch).logits.float().cpu().tolist()
+            logits = model(batch, lm=False).logits.float().cpu().tolist()
         found += zip(indices, logits, strict=True)
         bar.update(len(indices))
     bar.close()

@@ -115,6 +115,9 @@ METRICS: dict[str, Callable[[Values, Values], float]] = {
 }
 
 
+SCORE_METRICS = ("pearson", "spearman")  # of scores; the others are of classes
+
+
 def _rows(name: str, predictions: Values, references: Values) -> tuple[np.ndarray, np.ndarray]:
     """Both as vectors of one length, at least 1: shapes (N,) and (N, 1) would broadcast to a wrong score."""
     predicted, true = np.asarray(predictions), np.asarray(references)
@@ -202,7 +205,7 @@ def _evaluate_class() -> "type[evaluate.Metric]":
         """The metric that config_name names."""
 
         def _info(self) -> evaluate.EvaluationModuleInfo:
-            kind = datasets.Value("float64" if self.config_name in ("pearson", "spearman") else "int64")
+            kind = datasets.Value("float64" if self.config_name in SCORE_METRICS else "int64")
             return evaluate.EvaluationModuleInfo(
                 description=METRICS[self.config_name].__doc__ or "",
                 citation="",

@@ -25,8 +25,8 @@ class TaskModel(nn.Module):
     """A backbone with a task's head.
 
     backbone is the network that gives hidden states, with or without a peft adapter. lm_head is given where the LM's
-    output weights are not the embeddings'. lm says whether the auxiliary loss is computed. pooler says whether the
-    head reads the backbone's pooled [CLS] state where it has a pooler.
+    output weights are not the embeddings'. lm says whether the auxiliary loss is computed. pooler says
+    whether the head reads the backbone's pooled [CLS] state where it has a pooler.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class TaskModel(nn.Module):
         self.takes_positions = "position_ids" in accepted
         self.position_offset = position_offset(base)
 
-    def forward(self, batch: Batch) -> Outputs:
-        """Logits, and LM losses where lm; the batch is (B, C, T)."""
+    def forward(self, batch: Batch, lm: bool = True) -> Outputs:
+        """Logits, and LM losses where both the model's lm and this one are true; the batch is (B, C, T)."""
         n_examples, n_sequences, n_tokens = batch.input_ids.shape
         flat = (n_examples * n_sequences, n_tokens)
         input_ids, mask = batch.input_ids.view(flat), batch.attention_mask.view(flat)
@@ -60,7 +60,7 @@ class TaskModel(nn.Module):
         if self.pooled:  # a pooler reads the first token of what it is given
             state_ND = base_of(self.backbone).pooler(state_ND.unsqueeze(1))
         logits = self.head(state_ND.view(n_examples, n_sequences, -1), batch.sequence_mask)
-        if not self.lm:
+        if not (self.lm and lm):
             return Outputs(logits, None)
         weight = (self.lm_head or base_of(self.backbone).get_input_embeddings()).weight
         losses = sequence_lm_loss(hidden_NTD, input_ids, mask, weight)

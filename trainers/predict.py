@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
+import torch
 from accelerate import Accelerator
 from datasets import Dataset
 
@@ -21,13 +22,15 @@ from trainers.saving import load_model
 
 
 class Predictor:
-    """A finished run's model, ready for rows; one evaluation of the forward pass in the run's own precision."""
+    """A finished run's model, ready for rows, in the run's own precision."""
 
     def __init__(self, run: Path, eval_tokens: int) -> None:
         model, foundation, config = load_model(run)
         self.config: FinetuneConfig = config
         self.foundation: Foundation = foundation
-        self.accelerator = Accelerator(mixed_precision=config.mixed_precision)
+        # Runs of several precisions may be read in one process, and an Accelerator has one for good: autocast instead.
+        self.accelerator = Accelerator(mixed_precision="no")
+        self.autocast_to = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.mixed_precision or "no")
         self.model: Any = self.accelerator.prepare_model(model, evaluation_mode=True)
         self.eval_tokens = eval_tokens
 
@@ -40,14 +43,16 @@ class Predictor:
         task = task or self.config.task
         check_columns(task, rows.column_names, name, labelled=False)
         split: Split = encode_split(name, rows, task, self.foundation.encoder(self.config), self.config.task.labels)
-        logits = predict(
-            self.accelerator,
-            self.model,
-            split,
-            pad_id=self.foundation.pad_id,
-            max_tokens=self.eval_tokens,
-            desc=name,
-        )
+        device = self.accelerator.device.type
+        with torch.autocast(device, dtype=self.autocast_to, enabled=self.autocast_to is not None):
+            logits = predict(
+                self.accelerator,
+                self.model,
+                split,
+                pad_id=self.foundation.pad_id,
+                max_tokens=self.eval_tokens,
+                desc=name,
+            )
         return read_logits(self.config, split, logits)
 
 
@@ -64,9 +69,12 @@ def predict_new(config: PredictConfig) -> None:
     else:
         rows, name = _rows(config.input or "", predictor.config.task), "input"
     lines = predictor(rows, name).lines(predictor.config.task.labels)
+    if not predictor.accelerator.is_main_process:
+        return
     if config.output == "-":
         print("\n".join(lines))
     else:
+        Path(config.output).parent.mkdir(parents=True, exist_ok=True)
         write_text(Path(config.output), "\n".join(lines) + "\n")
         print(f"{len(lines)} predictions in {config.output}", file=sys.stderr)
 

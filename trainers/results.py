@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from heads.errors import InputError
 from trainers.config import FinetuneConfig, TaskConfig
@@ -152,6 +153,14 @@ def summary(result: dict[str, Any], folder: Path) -> None:
     )
     rows = ", ".join(f"{count} {name}" for name, count in data["rows"].items())
     console.print(f"rows: {rows} ({data['source']}); cut to fit the context: {sum(data['cut_examples'].values())}")
+    if left_out := data["unlabelled_train_rows_left_out"]:
+        console.print(f"train rows without a label, left out: {left_out}")
     if result["degenerate"]:
         console.print(f"[bold red]degenerate run:[/] {result['degenerate_reason']}")
     console.print(f"run folder: {folder}", soft_wrap=True)
+
+
+def trained_parameters(model: nn.Module) -> tuple[int, int]:
+    """How many numbers are trained, and how many there are."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)

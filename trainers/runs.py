@@ -19,6 +19,9 @@ from trainers.config import SPEED_ONLY, FinetuneConfig, flat
 # Choices that the folder's path tells already, or that say where a run is and not what it is.
 NOT_IN_NAME = (*SPEED_ONLY, "task", "backbone", "seed", "data.root", "backbone.path")
 
+# Settings that a run fills in where they are not typed: from the train file, from accelerate.
+FILLED_IN = ("task.labels", "mixed_precision")
+
 
 def run_name(seed: int | str, overrides: list[str]) -> str:
     """The last part of a run's folder: the seed, then what was typed that changes the run's numbers.
@@ -87,13 +90,13 @@ def plain(config: FinetuneConfig) -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Settings that differ, but for those that change no number; what the old run discovered (labels) is no change."""
+    """Settings that differ, but for those that change no number, and those that the old run has filled in."""
     before, after = flat(dict(old)), flat(dict(new))
     return {
         key: (before.get(key), after.get(key))
         for key in before.keys() | after.keys()
         if before.get(key) != after.get(key)
-        and not (key == "task.labels" and not after[key])
+        and not (key in FILLED_IN and not after.get(key))
         and not any(key == name or key.startswith(f"{name}.") for name in SPEED_ONLY)
     }
 

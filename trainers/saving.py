@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from heads.classification import ClassificationHead
 from heads.errors import InputError
 from trainers.adapters import load_adapter
-from trainers.build import Foundation, assemble, lay_foundation, without_changes
-from trainers.config import FinetuneConfig, PeftConfig
+from trainers.build import Foundation, assemble, lay_foundation
+from trainers.config import FinetuneConfig, PeftConfig, TaskConfig
 from trainers.model import TaskModel, base_of
 from trainers.runs import read_config, read_result
 
@@ -79,6 +79,8 @@ def _bert_classifier(model: TaskModel, labels: list[str]) -> Any:
     if not (isinstance(model.backbone, BertModel) and model.pooled and isinstance(model.head, ClassificationHead)):
         return None
     linear = model.head.linear
+    if linear.out_features not in (1, len(labels)):
+        return None  # the soft encoding's levels are nothing that transformers knows
     names = labels if len(labels) == linear.out_features else ["score"]
     config = type(model.backbone.config).from_dict(model.backbone.config.to_dict())
     config.num_labels = linear.out_features
@@ -89,6 +91,12 @@ def _bert_classifier(model: TaskModel, labels: list[str]) -> Any:
         classifier = BertForSequenceClassification(config)
     classifier.bert, classifier.classifier = model.backbone, linear
     return classifier
+
+
+def without_changes(config: FinetuneConfig, path: Path) -> FinetuneConfig:
+    """The same config on finished weights: nothing is left out, frozen or drawn anew."""
+    backbone = replace(config.backbone, path=str(path), weights="pretrained", revision=None)
+    return replace(config, backbone=backbone, n_transfer=None, n_frozen=None, n_reinit=0)
 
 
 def load_model(run: Path) -> tuple[TaskModel, Foundation, FinetuneConfig]:
@@ -152,11 +160,18 @@ def start_of(config: FinetuneConfig) -> FinetuneConfig:
     return replace(config, backbone=replace(config.backbone, path=path, weights="pretrained", revision=None))
 
 
+def same_answers(earlier: TaskConfig, task: TaskConfig) -> bool:
+    """Whether a head of one task answers what the other asks: the same labels or scores, for the same structure."""
+    return (earlier.labels, earlier.score_range, earlier.structure) == (task.labels, task.score_range, task.structure)
+
+
 def chain(config: FinetuneConfig) -> list[dict[str, str]]:
-    """The runs that a run goes back to, the nearest first."""
+    """The runs that a run goes back to, the nearest first; head says whether its head went on, too."""
     found: list[dict[str, str]] = []
     while config.init_from is not None:
         run = Path(config.init_from)
-        config = read_config(run)
-        found.append({"run": str(run), "task": config.task.name})
+        earlier = read_config(run)
+        head = "kept" if same_answers(earlier.task, config.task) else "new"
+        found.append({"run": str(run), "task": earlier.task.name, "head": head})
+        config = earlier
     return found

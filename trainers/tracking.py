@@ -1,5 +1,6 @@
 """Where metrics go: log.jsonl always, W&B and TensorBoard by choice, all through Accelerate's trackers."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -43,7 +44,8 @@ def rewind(file: Path, step: int) -> None:
     """Take lines after a step out of log.jsonl, so that a resumed run writes them once."""
     if not file.exists():
         return
-    kept = [line for line in file.read_text().splitlines(keepends=True) if json.loads(line)["step"] <= step]
+    whole = [line for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]  # a kill can tear one
+    kept = [line for line in whole if json.loads(line)["step"] <= step]
     partial = file.with_suffix(".partial")
     partial.write_text("".join(kept))
     os.replace(partial, file)
@@ -69,7 +71,10 @@ def trackers(config: TrackingConfig, folder: Path) -> list[Any]:
 def start(accelerator: Accelerator, config: TrackingConfig, folder: Path, settings: dict[str, Any]) -> None:
     """Open the trackers of a run; W&B without a key records offline, in the run's folder."""
     plain = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in settings.items()}
-    options = {"wandb": {"dir": str(folder), "name": folder.name, "mode": config.mode or _wandb_mode()}}
+    # The id follows from the folder, so that a resumed run goes on in the same W&B run.
+    identity = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
+    wandb = {"dir": str(folder), "name": folder.name, "mode": config.mode or _wandb_mode(), "id": identity}
+    options = {"wandb": wandb | {"resume": "allow"}}
     chosen = {name: options[name] for name in config.trackers if name in options}
     accelerator.init_trackers(config.project, config=plain, init_kwargs=chosen)
 

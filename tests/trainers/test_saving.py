@@ -111,7 +111,7 @@ def test_one_run_starts_from_another(compose, tmp_path):
     still = ("backbone=tiny", "train.max_steps=1")  # the first update has learning rate 0
     chained = (*still, f"init_from={tmp_path / 'mnli'}", f"run_dir={tmp_path / 'rte'}")
     result = finetune(compose("task=rte", "data=sample", *chained))
-    assert result["chain"] == [{"run": str(tmp_path / "mnli"), "task": "mnli"}]
+    assert result["chain"] == [{"run": str(tmp_path / "mnli"), "task": "mnli", "head": "new"}]
     ours, theirs = (load_model(tmp_path / name)[0].backbone.state_dict() for name in ("rte", "mnli"))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     with pytest.raises(InputError, match=r"this run backbone=tiny_bert head=cls: type the earlier run's"):

@@ -65,7 +65,7 @@ def test_layer_of_needs_blocks():
     class Flat(torch.nn.Module):
         config = type("Config", (), {"num_hidden_layers": 2})
 
-    with pytest.raises(ValueError, match=r"Flat keeps its 2 blocks in no nn\.ModuleList"):
+    with pytest.raises(ValueError, match=r"Flat has no list of 2 blocks: leave out n_transfer"):
         layer_of(Flat())
 
 

@@ -7,6 +7,7 @@ token ids into hidden states; for an encoder both are the same object.
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -74,7 +75,10 @@ def load_backbone(config: BackboneConfig) -> Backbone:
     hf_config = load_config(config)
     extra: dict[str, Any] = {"attn_implementation": config.attention} if config.attention else {}
     if config.weights == "random":
-        full, missing = AUTO[config.family].from_config(hf_config, **extra), []
+        try:
+            full, missing = AUTO[config.family].from_config(hf_config, **extra), []
+        except (ValueError, ImportError) as error:
+            raise _unreadable(config, "model", error) from error
     else:
         shown = logging.get_verbosity()
         logging.set_verbosity_error()  # the table of unused keys; what is missing is in the result
@@ -93,6 +97,25 @@ def load_backbone(config: BackboneConfig) -> Backbone:
             logging.set_verbosity(shown)
         missing = sorted(info["missing_keys"])
     return Backbone(full, full.base_model, missing)
+
+
+def check_family(config: BackboneConfig, base: PreTrainedModel) -> None:
+    """Make sure that a causal backbone's states do not see what follows them, and that a bidirectional one's do.
+
+    Raises:
+        InputError: the weights are of the other family.
+    """
+    ids = torch.tensor([[1, 2, 3], [1, 2, 4]])
+    training = base.training
+    with torch.no_grad():
+        first = base.eval()(input_ids=ids).last_hidden_state[:, 0]
+    base.train(training)
+    found = "causal" if torch.allclose(first[0], first[1], atol=1e-6) else "bidirectional"
+    if found != config.family:
+        raise InputError(
+            f"backbone {config.name} is said to be {config.family}, and the weights of {_source(config)} "
+            f"({base.config.model_type}) are {found}: name a backbone of that family, or mend backbone.family"
+        )
 
 
 def n_positions(base: PreTrainedModel) -> int:

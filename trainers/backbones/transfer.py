@@ -24,22 +24,29 @@ def layer_of(base: PreTrainedModel) -> Callable[[str], int]:
     Embedding tables, and all that stands before the blocks, are layer 0.
 
     Raises:
-        ValueError: the blocks cannot be found.
+        InputError: the backbone does not keep its blocks in a list (ALBERT's share one block's weights).
     """
-    lists = {name: m for name, m in base.named_modules() if isinstance(m, nn.ModuleList) and len(m) == n_layers(base)}
+    n = n_layers(base)
+    lists = [name for name, m in base.named_modules() if isinstance(m, nn.ModuleList) and len(m) == n]
     if not lists:
-        raise ValueError(f"{type(base).__name__} keeps its {n_layers(base)} blocks in no nn.ModuleList")
+        raise InputError(
+            f"{type(base).__name__} has no list of {n_layers(base)} blocks: leave out n_transfer, n_frozen, n_reinit "
+            "and optim.layer_decay"
+        )
     blocks = min(lists, key=len)
     tables = {name for name, module in base.named_modules() if isinstance(module, nn.Embedding)}
     names = [name for name, _ in base.named_parameters()]
     first = next(i for i, name in enumerate(names) if name.startswith(f"{blocks}."))
     before = set(names[:first])
+    # DeBERTa registers its relative embeddings, and the norm over them, after the blocks that read them
+    late = {table.rpartition(".")[0] for table in tables if f"{table}.weight" not in before} - {""}
 
     def layer(name: str) -> int:
         if name.startswith(f"{blocks}."):
             return int(name[len(blocks) + 1 :].split(".")[0]) + 1
-        in_table = any(name.startswith(f"{table}.") for table in tables)
-        return 0 if in_table or name in before else n_layers(base) + 1
+        module = name.rpartition(".")[0]
+        below = module in tables or module.rpartition(".")[0] in late or name in before
+        return 0 if below else n_layers(base) + 1
 
     return layer
 

@@ -51,13 +51,14 @@ class FinetuneConfig:
     n_transfer: int | None = None  # -1 nothing, 0 embeddings, k embeddings and k blocks; null everything
     n_frozen: int | None = None  # 0 embeddings, k embeddings and k blocks are not trained; null trains everything
     n_reinit: int = 0  # top blocks (and pooler) initialised anew (Zhang et al. 2020)
-    mixed_precision: str = "no"  # no, bf16, fp16
+    mixed_precision: str | None = None  # no, bf16, fp16; null is what accelerate was configured with, else no
     run_dir: str = MISSING
     overwrite: bool = False  # set the finished run in run_dir aside and start anew
 
     def __post_init__(self) -> None:
         """What crosses nodes."""
-        choose({"no": "", "bf16": "", "fp16": ""}, self.mixed_precision, what="precision", where="mixed_precision")
+        if self.mixed_precision is not None:
+            choose({"no": "", "bf16": "", "fp16": ""}, self.mixed_precision, what="precision", where="mixed_precision")
         choose({"none": ""}, self.zero_shot, what="zero-shot method", where="zero_shot")
         if self.objective.loss == "soft_score" and self.task.score_range:
             need(

@@ -7,7 +7,7 @@ from omegaconf import MISSING
 from heads.errors import InputError
 from heads.structures import N_TEXTS, STRUCTURES
 from trainers.choose import choose
-from trainers.metrics import METRICS
+from trainers.metrics import METRICS, SCORE_METRICS
 from trainers.schedules import SCHEDULES
 
 # Names whose tables stand beside code that imports torch; a test holds them to those tables.
@@ -65,7 +65,16 @@ class TaskConfig:
             f"{where}: task.primary '{self.primary}' is not among task.metrics ({', '.join(self.metrics)})",
         )
         need(len(set(self.labels)) == len(self.labels), f"{where}: task.labels has a name twice: {self.labels}")
+        if self.score_range is not None:
+            ordered = len(self.score_range) == 2 and self.score_range[0] < self.score_range[1]
+            need(ordered, f"{where}: task.score_range is [least, greatest], got {self.score_range}")
         for metric in self.metrics:
+            fits = metric.endswith(".py") or (metric in SCORE_METRICS) == self.regression or metric not in METRICS
+            kinds = "scores" if self.regression else "classes"
+            need(
+                fits,
+                f"{where}: the metric {metric} does not go with {kinds}; task.score_range makes a task one of scores",
+            )
             if not metric.endswith(".py"):
                 choose(METRICS, metric, what="metric", where=where)
 
@@ -202,6 +211,10 @@ class OptimConfig:
             f"optim.warmup is a share of all updates, in [0, 1), got {self.warmup}: for a number of updates, divide it "
             "by the total",
         )
+        need(
+            0 <= self.beta1 < 1 and 0 <= self.beta2 < 1,
+            f"optim.beta1 and beta2 are in [0, 1), got {self.beta1}, {self.beta2}",
+        )
         need(self.lr > 0, f"optim.lr is a learning rate, above 0, got {self.lr}")
         need(self.max_grad_norm > 0, f"optim.max_grad_norm is above 0, got {self.max_grad_norm}")
         need(0 < self.layer_decay <= 1, f"optim.layer_decay is in (0, 1], got {self.layer_decay}")
@@ -254,3 +267,9 @@ class TrackingConfig:
     trackers: list[str] = field(default_factory=list)  # wandb, tensorboard
     project: str = "ablatune"
     mode: str | None = None  # W&B: online, offline or disabled; null is online with a key, else offline
+
+    def __post_init__(self) -> None:
+        """A mode that exists."""
+        modes = {"online": "", "offline": "", "disabled": ""}
+        if self.mode is not None:
+            choose(modes, self.mode, what="mode", where="tracking.mode")

@@ -147,7 +147,8 @@ def _source_names(rows: "Dataset", task: TaskConfig) -> list[str] | None:
 def _to_label(task: TaskConfig, labels: list[str], names: list[str] | None) -> ToLabel:
     if task.score_range is not None:
         return score_reader(task.score_range, task.label)
-    return class_reader(labels, names, task.label)
+    # A bare number beside candidates in columns of their own could be counted from 0 or from 1.
+    return class_reader(labels, names, task.label, by_position=len(task.choices) < 2)
 
 
 def encode_split(name: str, rows: "Dataset", task: TaskConfig, encoder: Encoder, labels: list[str]) -> Split:

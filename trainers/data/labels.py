@@ -15,23 +15,30 @@ ToLabel = Callable[[Any, str], int | float | None]
 
 
 def label_name(value: Any) -> str | None:
-    """A raw value as a name; None where it says nothing (empty, null, NaN, -1 or "-", as unlabelled test rows have).
+    """A raw value as a name; None where there is none (empty, null, NaN).
 
-    >>> [label_name(v) for v in ("entailment", 1, 1.0, True, -1, None, float("nan"), "-")]
-    ['entailment', '1', '1', 'True', None, None, None, None]
+    >>> [label_name(v) for v in ("entailment", 1, 1.0, True, -1, None, float("nan"), "")]
+    ['entailment', '1', '1', 'True', '-1', None, None, None]
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     name = str(value).strip()
-    return None if name in ("", "-1", "-") else name
+    return name or None
 
 
-def class_reader(labels: list[str], source_names: list[str] | None = None, column: str = "label") -> ToLabel:
+# How data sets mark a row without a label; a class of such a name is one all the same.
+UNLABELLED = ("-1", "-")
+
+
+def class_reader(
+    labels: list[str], source_names: list[str] | None = None, column: str = "label", by_position: bool = True
+) -> ToLabel:
     """A function from a raw value and the row's guid to the index of its name in labels.
 
-    source_names turns the source's integers into names first. An integer without a name is an index into labels.
+    source_names turns the source's integers into names first. An integer that is no name is an index into labels,
+    counted from 0, unless by_position is false.
 
     >>> read = class_reader(["entailment", "not_entailment"], source_names=["not_entailment", "entailment"])
     >>> read(0, "train-0"), read("entailment", "train-1"), read(-1, "test-0")
@@ -41,13 +48,13 @@ def class_reader(labels: list[str], source_names: list[str] | None = None, colum
 
     def read(value: Any, guid: str) -> int | None:
         name = label_name(value)
-        if name is None:
+        if name is None or (name in UNLABELLED and name not in index):
             return None
         if source_names is not None and name.isdecimal() and int(name) < len(source_names):
             name = source_names[int(name)]
         if name in index:
             return index[name]
-        if source_names is None and name.isdecimal() and int(name) < len(labels):
+        if by_position and source_names is None and name.isdecimal() and int(name) < len(labels):
             return int(name)
         raise InputError(
             f"row {guid} has the {column} '{name}', which the task does not know.{nearest(name, labels)} "

@@ -24,6 +24,16 @@ def _text(record: Record, column: str, guid: str) -> str:
     return str(value)
 
 
+def _listed(record: Record, column: str, guid: str) -> tuple[str, ...]:
+    value = record[column]
+    if not isinstance(value, list):
+        raise InputError(
+            f"row {guid} has no list in column '{column}', but {type(value).__name__}: candidates in one column are a "
+            "list (JSON lines, Parquet); candidates in several are task.choices=[choice1,choice2,...]"
+        )
+    return tuple(map(str, value))
+
+
 def _choices(example: Example) -> Example:
     """The example, if its candidates are such that one of them can be right."""
     if len(example.choices) < 2:
@@ -42,7 +52,7 @@ def columns(record: Record, guid: str, task: TaskConfig, to_label: ToLabel) -> l
     if not task.choices:
         return [Example(guid, texts, (), label)]
     if len(task.choices) == 1:
-        candidates = tuple(map(str, record[task.choices[0]] or ()))
+        candidates = _listed(record, task.choices[0], guid)
     else:
         candidates = tuple(_text(record, column, guid) for column in task.choices)
     return [_choices(Example(guid, texts, candidates, label))]
@@ -62,7 +72,7 @@ def race(record: Record, guid: str, task: TaskConfig, to_label: ToLabel) -> list
 
 def _race_question(record: Record, guid: str, label: int | float | None) -> Example:
     texts = (_text(record, "article", guid), _text(record, "question", guid))
-    return _choices(Example(guid, texts, tuple(map(str, record["options"] or ())), label))
+    return _choices(Example(guid, texts, _listed(record, "options", guid), label))
 
 
 # XStoryCloze's columns, and those of the authors' CSV files.

@@ -1,6 +1,7 @@
 """Records: where a task's rows come from, as datasets with the task's own split names."""
 
 import csv
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,8 +61,11 @@ def _complete(task: TaskConfig, data: DataConfig, splits: "dict[str, Dataset]", 
     cut = None
     if not any(name.startswith("validation") for name in splits):
         n_train = len(splits["train"])
-        if n_train < 2:
-            raise InputError(f"{task.name} has {n_train} row(s) to train on, and no validation split: 2 are the least")
+        if not 0 < math.ceil(n_train * data.validation_fraction) < n_train:
+            raise InputError(
+                f"{task.name} has {n_train} row(s) and no validation split: data.validation_fraction="
+                f"{data.validation_fraction} of them leaves none to train on"
+            )
         parts = splits["train"].train_test_split(test_size=data.validation_fraction, seed=data.split_seed)
         splits = splits | {"train": parts["train"], "validation": parts["test"]}
         cut = f"{len(parts['test'])} of {n_train} train rows, seed {data.split_seed}"
@@ -85,7 +89,7 @@ def load_split(task: TaskConfig, data: DataConfig, name: str) -> "Dataset":
         wanted = {key: place for key, place in task.splits.items() if key == name}
         splits = _read_hub(replace(task, splits=wanted), data)
     if name not in splits:
-        raise InputError(f"{task.name} has no split '{name}' in its source: known are {', '.join(task.splits)}")
+        raise InputError(f"{task.name} has no split '{name}' in its source: found are {', '.join(splits) or 'none'}")
     return splits[name]
 
 

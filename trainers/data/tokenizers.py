@@ -22,6 +22,19 @@ def encode_texts(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> 
     return encoded["input_ids"]
 
 
+def keep_words(tokenizer: Any) -> None:
+    """Make a GPT-1 tokenizer take cleaned text word by word, as spaCy has split it ("do n't"; a line break is a word).
+
+    Its own pre-tokenizer would split "n't" again. Other tokenizers stay as they are.
+    """
+    from tokenizers import normalizers, pre_tokenizers
+
+    backend = tokenizer.backend_tokenizer
+    if getattr(backend.model, "end_of_word_suffix", None) == "</w>":
+        backend.normalizer = normalizers.Sequence([])
+        backend.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
+
+
 def add_gpt1_specials(tokenizer: Any) -> list[int]:
     """Ids of start, delimiter and extract, added to the tokenizer where it does not have them yet."""
     from tokenizers import AddedToken
