@@ -49,6 +49,16 @@ SIZES = {
     "openai-gpt": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 40},
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 40, "bos_token_id": 0, "eos_token_id": 0},
     "llama": {"num_key_value_heads": 2, "max_position_embeddings": 40},
+    "qwen3": {"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 40},
+    "modernbert": {"max_position_embeddings": 40, "pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2},
+    "deberta-v2": {
+        "max_position_embeddings": 40,
+        "relative_attention": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "position_biased_input": False,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+    },
     "bert": {"max_position_embeddings": 40},
     "roberta": {"max_position_embeddings": 42, "type_vocab_size": 1},
 }

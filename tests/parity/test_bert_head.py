@@ -20,8 +20,8 @@ from trainers.backbones.load import n_positions, position_offset
 from trainers.model import TaskModel
 
 PAD = {"roberta": 1}
-CAUSAL = ["openai-gpt", "gpt2", "llama", "llama untied"]
-ENCODERS = ["bert", "roberta"]
+CAUSAL = ["openai-gpt", "gpt2", "llama", "llama untied", "qwen3"]
+ENCODERS = ["bert", "roberta", "modernbert", "deberta-v2"]
 
 
 def example(lengths, *, extract, rng, label=0):

@@ -56,6 +56,13 @@ COMMAND_LINE = {
     "unknown group": (["task=rte", "optimizer=gpt1"], r"^optimizer does not exist. Did you mean 'optim'\?$"),
     "key below a value": (["task=rte", "seed.x=1"], r"^seed.x: seed is a single value and has no 'x'$"),
     "not a number": (["task=rte", "optim.lr=fast"], r"^optim.lr: Value 'fast' of type 'str' could not be converted"),
+    "sweep without -m": (["task=rte", "seed=0,1"], r"^seed=0,1 asks for several runs: add -m to run them all$"),
+    "metric of classes": (
+        ["task=regression", "task.metrics=[accuracy]", "task.primary=accuracy"], r"metric accuracy does not go with scores",
+    ),
+    "half a range": (["task=stsb", "task.score_range=[0]"], r"task.score_range is \[least, greatest\], got \[0.0\]"),
+    "beta": (["task=rte", "optim.beta1=2"], r"^optim.beta1 and beta2 are in \[0, 1\), got 2.0, 0.999$"),
+    "tracking mode": (["task=rte", "tracking=wandb", "tracking.mode=bogus"], r"^tracking.mode names the mode 'bogus'"),
     "broken syntax": (["task=rte", "optim.lr=[1"], r"^the command line cannot be read: "),
     "warm-up in updates": (["task=rte", "optim.warmup=2000"], r"share of all updates, in \[0, 1\), got 2000.0: .*divide"),
     "negative rate": (["task=rte", "optim.lr=-1"], r"^optim.lr is a learning rate, above 0, got -1.0$"),
@@ -149,6 +156,24 @@ def test_a_score_out_of_range(command):
     assert said.startswith("row train-1 has the label 7.5, outside task.score_range=[0, 5]")
 
 
+def test_a_bare_number_beside_candidates_in_columns(command):
+    """It could be counted from 0 or from 1."""
+    Path("rows.csv").write_text("context,choice1,choice2,choice3,choice4,label\na,b,c,d,e,1\nf,g,h,i,j,2\n")
+    said = complaint(
+        command("task=choice", "data.files.train=rows.csv", "data.files.validation=rows.csv", "backbone=tiny")
+    )
+    assert said.startswith("row train-0 has the label '1', which the task does not know.")
+    assert "choice1, choice2, choice3, choice4" in said
+
+
+def test_a_fraction_that_leaves_nothing(command):
+    Path("rows.csv").write_text("text,label\n" + "a,x\nb,y\n" * 5)
+    said = complaint(
+        command("task=single", "data.files.train=rows.csv", "data.validation_fraction=0.99", "backbone=tiny")
+    )
+    assert said.endswith("data.validation_fraction=0.99 of them leaves none to train on")
+
+
 def test_too_many_choices_for_the_context(command):
     long = " ".join(["word"] * 60)
     row = {"context": "a", "choice1": long, "choice2": "b", "choice3": "c", "choice4": "d", "label": "choice2"}
@@ -167,6 +192,7 @@ BACKBONE = {
     "no module": (["peft=lora", "peft.target_modules=[nothing]"], r"^peft=lora does not fit openai-gpt as it is: name its modules by peft.target_modules"),
     "prefix without cache": (["peft=prefix"], r"the backbone's cache, and openai-gpt has none: use peft=lora or peft=ia3$"),
     "start from nothing": (["init_from=nowhere"], r"^nowhere holds no finished run"),
+    "attention": (["backbone.attention=bogus"], r"^backbone tiny \(.*\): the model cannot be read"),
     "unknown tracker": (["tracking.trackers=[mlflow]"], r"names 'mlflow': wandb and tensorboard are known$"),
 }  # fmt: skip
 

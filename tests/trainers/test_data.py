@@ -590,3 +590,10 @@ def test_evaluation_has_every_example_once_within_the_budget(max_tokens, n_seque
     # and no two neighbours that would have fitted into one
     for tokens, batch, following in zip(padded, batches, batches[1:], strict=False):
         assert tokens + tokens // len(batch) > max_tokens or not following
+
+
+def test_a_class_that_is_called_minus_one_is_a_class(from_files, tmp_path):
+    """-1 marks an unlabelled row only where the task's labels do not have it."""
+    file = write(tmp_path / "train.csv", [{"text": f"text {i}", "label": i % 3 - 1} for i in range(6)])
+    splits, labels, n_unlabelled = from_files("single", train=file, validation=file)
+    assert (set(labels), n_unlabelled, len(splits["train"])) == ({"-1", "0", "1"}, 0, 6)

@@ -151,3 +151,43 @@ def test_stdin_is_read_as_text_or_json():
     ]
     with pytest.raises(InputError, match=r"line 1 of the input has 1 text\(s\) between tabs, and x reads a, b"):
         read_lines(io.StringIO("one\n"), pair)
+
+
+def test_the_soft_encodings_six_outputs_load_back(compose, tmp_path):
+    """They are no classifier that transformers knows: the head has its own file, the backbone opens as an encoder."""
+    from transformers import AutoModel
+
+    settings = ("backbone=tiny_bert", "objective.loss=soft_score", "train.max_steps=2", f"run_dir={tmp_path}")
+    finetune(compose("task=stsb", "data=sample", *settings))
+    predictor = Predictor(tmp_path, eval_tokens=500)
+    again = predictor(load_split(predictor.config.task, predictor.config.data, "validation"), "validation").values
+    lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    np.testing.assert_allclose(again, [line["prediction"] for line in lines], atol=2e-5)
+    assert AutoModel.from_pretrained(tmp_path / "model").config.hidden_size == 64
+
+
+def test_weights_of_the_other_family_are_refused(compose, tmp_path, tiny_model):
+    """A bidirectional network under backbone=gpt2 would see the tokens that its LM loss asks for."""
+    from transformers import AutoModel, AutoTokenizer
+
+    from trainers.launch import SHIPPED
+
+    tokenizer = AutoTokenizer.from_pretrained(SHIPPED / "tiny_bert")
+    tiny_model(AutoModel, "bert", vocab_size=len(tokenizer), is_decoder=False).save_pretrained(tmp_path / "bert")
+    tokenizer.save_pretrained(tmp_path / "bert")
+    with pytest.raises(
+        InputError, match=r"backbone gpt2 is said to be causal, and the weights of .* are bidirectional"
+    ):
+        finetune(compose(*RTE, "backbone=gpt2", f"backbone.path={tmp_path / 'bert'}", f"run_dir={tmp_path / 'run'}"))
+
+
+def test_glue_takes_no_sample_run_and_none_that_was_set_aside(compose, tmp_path):
+    from trainers.submission import best_runs
+
+    finetune(compose(*RTE, "backbone=tiny", f"run_dir={tmp_path / 'rte'}"))
+    assert best_runs(tmp_path) == {}
+    file = tmp_path / "rte" / "config.yaml"
+    file.write_text(file.read_text().replace("sample: true", "sample: false"))
+    assert best_runs(tmp_path) == {"rte": tmp_path / "rte"}
+    (tmp_path / "rte").rename(tmp_path / "rte.old1")
+    assert best_runs(tmp_path) == {}

@@ -193,3 +193,15 @@ def test_a_tokenizer_of_another_model_is_an_input_error(build):
     message = r"^it: its tokenizer has 61 tokens and its model 60 embeddings: they are not of one model$"
     with pytest.raises(InputError, match=message):
         add_embeddings(build("gpt2"), [61, 62, 63], n_tokens=64, name="it")
+
+
+def test_debertas_relative_embeddings_and_their_norm_are_below_the_blocks(tiny_model):
+    """They are registered after the blocks, which all read them."""
+    from transformers import AutoModel
+
+    base = tiny_model(AutoModel, "deberta-v2")
+    layer = layer_of(base)
+    found = {name: layer(name) for name, _ in base.named_parameters() if "encoder.layer." not in name}
+    assert any("rel_embeddings" in name for name in found)
+    assert any(name == "encoder.LayerNorm.weight" for name in found)
+    assert set(found.values()) == {0}

@@ -1,0 +1,58 @@
+"""A kill at any moment loses no update that was saved."""
+
+import json
+
+import pytest
+
+from heads.errors import InputError
+from trainers import checkpoints, finetune, tracking
+
+RUN = ("task=rte", "data=sample", "backbone=tiny", "train.max_steps=2", "train.batch_size=8")
+
+
+@pytest.fixture
+def interrupted(compose, tmp_path, monkeypatch):
+    """A run that was stopped after its last update, with its checkpoint."""
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(finetune, "_finish", stop)
+        with pytest.raises(KeyboardInterrupt):
+            finetune.finetune(compose(*RUN, f"run_dir={tmp_path}"))
+    return tmp_path
+
+
+def test_a_complete_checkpoint_that_has_no_name_yet_is_used(interrupted):
+    """Killed between the manifest and the renaming."""
+    (interrupted / "checkpoint-2").rename(interrupted / "checkpoint.partial")
+    assert checkpoints.latest(interrupted) == interrupted / "checkpoint-2"
+
+
+def test_an_incomplete_one_is_not(interrupted):
+    (interrupted / "checkpoint-2").rename(interrupted / "checkpoint.partial")
+    (interrupted / "checkpoint.partial" / "manifest.json").unlink()
+    assert checkpoints.latest(interrupted) is None
+
+
+def test_a_changed_file_is_noticed(interrupted):
+    file = interrupted / "checkpoint-2" / "optimizer.bin"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(
+        InputError, match=r"checkpoint-2 is broken \(optimizer.bin is missing or not as it was written\)"
+    ):
+        checkpoints.latest(interrupted)
+
+
+def test_a_typed_micro_batch_wins_over_the_saved_one(compose, interrupted):
+    result = finetune.finetune(compose(*RUN, "train.micro_batch_size=3", f"run_dir={interrupted}"))
+    assert result["train"]["micro_batch_size"] == 3
+    assert result["train"]["steps"] == 2
+
+
+def test_a_torn_last_line_of_the_log_is_dropped(tmp_path):
+    file = tmp_path / "log.jsonl"
+    file.write_text(json.dumps({"step": 1}) + "\n" + json.dumps({"step": 2}) + "\n" + '{"step": 3, "tr')
+    tracking.rewind(file, 2)
+    assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [1, 2]
