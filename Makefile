@@ -22,7 +22,8 @@ help: ## list the targets
 demo: .venv/installed ## fine-tune a tiny random GPT on the sample data that ships: needs no network, no GPU
 	rm -rf outputs/demo
 	$(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
-	    recipes/finetune.py task=sst2 data=sample backbone=tiny optim.lr=2e-3 train.epochs=10 run_dir=outputs/demo
+	    recipes/finetune.py task=sst2 data=sample backbone=tiny optim.lr=4e-3 optim.warmup=0.1 \
+	    train.epochs=10 run_dir=outputs/demo
 
 test: .venv/installed ## the tests that need no network, no GPU and no real data
 	$(BIN)/python -m pytest -q

@@ -225,7 +225,7 @@ class TrainConfig:
     """How long and in what batches; the defaults are GPT-1's (section 4.1) and BERT's (appendix A.3)."""
 
     epochs: int = 3
-    max_steps: int | None = None  # stop after this many updates
+    max_steps: int | None = None  # this many updates, in place of epochs
     batch_size: int = 32  # examples an update, over all processes
     micro_batch_size: int | None = None  # examples in memory at once, a process; null is batch_size / processes
     checkpoint_every: int | None = None  # updates; null is at the end of each epoch
