@@ -1,8 +1,8 @@
 """Where metrics go: log.jsonl always, W&B and TensorBoard by choice, all through Accelerate's trackers."""
 
-import hashlib
 import json
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +71,18 @@ def trackers(config: TrackingConfig, folder: Path) -> list[Any]:
 def start(accelerator: Accelerator, config: TrackingConfig, folder: Path, settings: dict[str, Any]) -> None:
     """Open the trackers of a run; W&B without a key records offline, in the run's folder."""
     plain = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in settings.items()}
-    # The id follows from the folder, so that a resumed run goes on in the same W&B run.
-    identity = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
-    wandb = {"dir": str(folder), "name": folder.name, "mode": config.mode or _wandb_mode(), "id": identity}
-    options = {"wandb": wandb | {"resume": "allow"}}
+    wandb = {"dir": str(folder), "name": folder.name, "mode": config.mode or _wandb_mode(), "resume": "allow"}
+    options = {"wandb": wandb | {"id": _wandb_id(folder) if "wandb" in config.trackers else None}}
     chosen = {name: options[name] for name in config.trackers if name in options}
     accelerator.init_trackers(config.project, config=plain, init_kwargs=chosen)
+
+
+def _wandb_id(folder: Path) -> str:
+    """The run's name at W&B, kept in its folder, so that a resumed run goes on in the same curves."""
+    file = folder / ".wandb_id"
+    if not file.exists():
+        file.write_text(uuid.uuid4().hex[:12])
+    return file.read_text()
 
 
 def _wandb_mode() -> str | None:

@@ -52,3 +52,10 @@ def test_an_undefined_metric_is_null_in_the_log(tmp_path):
     PartialState()
     tracking.JsonLines(tmp_path / "log.jsonl").log({"validation/pearson": float("nan")}, step=1)
     assert (tmp_path / "log.jsonl").read_text() == '{"step": 1, "validation/pearson": null}\n'
+
+
+def test_a_resumed_run_keeps_its_name_at_wandb_and_another_gets_another(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    first, again, other = (tracking._wandb_id(tmp_path / name) for name in ("a", "a", "b"))
+    assert first == again != other
