@@ -61,7 +61,8 @@ def open_folder(folder: Path, config: FinetuneConfig) -> None:
         _set_aside(folder)
     file = folder / "config.yaml"
     if file.is_file():
-        changed = differences(read_yaml(file), plain(config))
+        started = any(folder.glob("checkpoint*"))  # or it stopped at a mistake, and there is nothing to resume
+        changed = differences(read_yaml(file), plain(config)) if started else {}
         if changed and not config.overwrite:
             shown = "; ".join(f"{key} was {old}, is {new}" for key, (old, new) in sorted(changed.items())[:3])
             raise InputError(

@@ -224,10 +224,17 @@ def test_finished_and_unfinished_folders(command):
     assert command(*TINY, "run_dir=run", "overwrite=true")[0] == 0
     assert Path("run.old1/result.json").read_bytes() == before, "a finished run was lost"
     Path("run/result.json").unlink()
+    Path("run/checkpoint-1").mkdir()
     said = complaint(command(*TINY, "run_dir=run", "optim.lr=1"))
     assert "run holds an unfinished run with other settings (optim.lr was 6.25e-05, is 1.0)" in said
     said = complaint(command("run=run", "input=-", recipe="predict"))
     assert said.startswith("run holds no finished run (no result.json)")
+
+
+def test_a_mistake_leaves_no_folder_in_the_way(command):
+    """A run that stopped before its first checkpoint may be typed again with other settings."""
+    complaint(command(*TINY, "run_dir=run", "n_transfer=9"))
+    assert command(*TINY, "run_dir=run", "n_transfer=1")[0] == 0
 
 
 def test_a_broken_checkpoint(command, monkeypatch):
