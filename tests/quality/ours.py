@@ -31,6 +31,7 @@ def fine_tune(task: str, seed: int, args: argparse.Namespace) -> dict:
         "head.n_ctx=128",
         "mixed_precision=bf16",
         f"train.epochs={EPOCHS[task]}",
+        f"train.group_by_length={str(args.grouped).lower()}",
         "train.select=last",
     ]
     if not (folder / "result.json").exists():
@@ -50,6 +51,7 @@ def main() -> None:
     for name in ("model", "data", "peer", "runs"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--grouped", action="store_true", help="batches of like length")
     args = parser.parse_args()
     peer = [json.loads(line) for line in args.peer.read_text().splitlines()]
     lines = ["| task | metric | ablatune | Trainer | difference |", "|---|---|---|---|---|"]
