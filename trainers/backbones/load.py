@@ -1,4 +1,4 @@
-"""A backbone from its config: transformers' own model, in float32, with its tokenizer.
+"""A backbone from its config: transformers' model (GPT-1's with a faster attention), in float32, with its tokenizer.
 
 ``full`` is what is saved and loaded: a causal LM with its LM head, or an encoder. ``base`` is the network that turns
 token ids into hidden states; for an encoder both are the same object.
@@ -12,6 +12,7 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForMaskedLM,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -20,6 +21,7 @@ from transformers import (
 from transformers.utils import logging
 
 from heads.errors import InputError
+from trainers.backbones.openai_gpt import use_fast_attention
 from trainers.config import BackboneConfig
 
 logging.disable_progress_bar()  # of reading and writing weights; downloads keep theirs
@@ -66,24 +68,29 @@ def load_config(config: BackboneConfig) -> PretrainedConfig:
     return found
 
 
-def load_backbone(config: BackboneConfig) -> Backbone:
+def load_backbone(config: BackboneConfig, *, lm: bool = False) -> Backbone:
     """The backbone's weights in float32; drawn anew where config.weights is random.
+
+    lm asks for its language-model head in any family; a causal backbone has it either way.
 
     Raises:
         InputError: they cannot be read.
     """
     hf_config = load_config(config)
-    extra: dict[str, Any] = {"attn_implementation": config.attention} if config.attention else {}
+    auto = AutoModelForMaskedLM if lm and config.family == "bidirectional" else AUTO[config.family]
+    # transformers has no sdpa for GPT-1, and refuses it: ours takes its place
+    fast = hf_config.model_type == "openai-gpt" and config.attention in (None, "sdpa")
+    extra: dict[str, Any] = {"attn_implementation": config.attention} if config.attention and not fast else {}
     if config.weights == "random":
         try:
-            full, missing = AUTO[config.family].from_config(hf_config, **extra), []
+            full, missing = auto.from_config(hf_config, **extra), []
         except (ValueError, ImportError) as error:
             raise _unreadable(config, "model", error) from error
     else:
         shown = logging.get_verbosity()
         logging.set_verbosity_error()  # the table of unused keys; what is missing is in the result
         try:
-            full, info = AUTO[config.family].from_pretrained(
+            full, info = auto.from_pretrained(
                 _source(config),
                 config=hf_config,
                 dtype="float32",
@@ -96,6 +103,8 @@ def load_backbone(config: BackboneConfig) -> Backbone:
         finally:
             logging.set_verbosity(shown)
         missing = sorted(info["missing_keys"])
+    if fast:
+        use_fast_attention(full)
     return Backbone(full, full.base_model, missing)
 
 
