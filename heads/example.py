@@ -9,6 +9,7 @@ class Example:
 
     texts holds the given text: ``(sentence,)``, ``(premise, hypothesis)``, ``(article, question)``.
     choices holds the endings or answers to choose among; empty unless the task is multiple choice.
+    rest is the text that follows whichever choice is put in; empty unless the choices stand inside a sentence (DPR).
     label is a class index, the index of the right choice, a score (STS-B, 0 to 5), or None where it is not known.
     """
 
@@ -16,3 +17,4 @@ class Example:
     texts: tuple[str, ...]
     choices: tuple[str, ...] = ()
     label: int | float | None = None
+    rest: str = ""

@@ -62,6 +62,16 @@ def _cut_prefix(prefix: Sequence[Ids], branches: Sequence[Sequence[Ids]], room: 
     return cut, sum(len(s.text) for s in prefix) - sum(kept)
 
 
+def _beside_tails(branch: Sequence[Ids], room: int) -> int:
+    """What a branch's tails leave of room text tokens."""
+    tails = sum(len(s.tail) for s in branch)
+    if tails > room:
+        raise InputError(
+            f"the text that may not be cut takes {tails} tokens where {room} fit: raise head.n_ctx or shorten it"
+        )
+    return room - tails
+
+
 def _cut_branch(branch: Sequence[Ids], kept: Sequence[int]) -> tuple[list[Ids], int]:
     """Cut each text of a branch to the number of tokens kept."""
     cut = [s._replace(text=s.text[:n]) for s, n in zip(branch, kept, strict=True)]
@@ -99,7 +109,7 @@ class Gpt1Layout:
         for branch in branches:
             if not prefix:
                 # datasets.py: each of k texts gets n_ctx // k - 2 tokens, whatever the other's length
-                share = self.n_ctx // n_segments - 2
+                share = _beside_tails(branch, self.n_ctx - 2 * n_segments) // n_segments
                 branch, cut = _cut_branch(branch, [min(len(s.text), share) for s in branch])
                 n_cut += cut
             tail = [t for segment in branch for t in [*_flat(segment), self.delimiter]]
@@ -145,7 +155,8 @@ class BertLayout:
             if prefix:
                 b_from, tail = len(head), [*_flat(branch[0]), *self.closing]
             else:
-                branch, cut = _cut_branch(branch, longest_first([len(s.text) for s in branch], room))
+                kept = longest_first([len(s.text) for s in branch], _beside_tails(branch, room))
+                branch, cut = _cut_branch(branch, kept)
                 n_cut += cut
                 first = [*self.opening, *_flat(branch[0]), *(self.between if pair else self.closing_one)]
                 b_from, tail = len(first), [*first, *([*_flat(branch[1]), *self.closing] if pair else [])]

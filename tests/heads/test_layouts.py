@@ -180,6 +180,27 @@ def test_a_question_and_answer_that_do_not_fit(layout):
     assert (len(encoded.prefix) + len(encoded.branches[1]), encoded.n_cut) == (16, 3)
 
 
+@pytest.mark.parametrize("layout", [gpt1(20), bert(20)], ids=["gpt1", "bert"])
+@pytest.mark.parametrize("n_texts", [(0, 0), (3, 3), (5, 6), (6, 6), (50, 3), (50, 50)])
+def test_a_pairs_tail_is_never_cut(layout, n_texts):
+    word = [31, 32, 33]
+    one, two = Ids(run(1000, n_texts[0])), Ids(run(5000, n_texts[1]), tail=word)
+    encoded = layout([], [[one, two]])
+    (sequence,) = encoded.branches
+    assert sequence[-4:-1] == word
+    assert len(sequence) + encoded.n_cut == sum(n_texts) + 3 + 3
+    assert len(sequence) <= 20
+    assert (encoded.n_cut == 0) == (sum(n_texts) <= 12)
+
+
+@pytest.mark.parametrize("layout", [gpt1(16), bert(16)], ids=["gpt1", "bert"])
+def test_a_pairs_tail_that_does_not_fit(layout):
+    with pytest.raises(
+        InputError, match=r"^the text that may not be cut takes 14 tokens where 1[23] fit: raise head.n_ctx"
+    ):
+        layout([], [[Ids([1]), Ids([2], tail=run(30, 14))]])
+
+
 # train.py and datasets.py of openai/finetune-transformer-lm
 
 
