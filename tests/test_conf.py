@@ -13,6 +13,7 @@ EXPECTED = {
     "task": {
         *("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli", "ax", "snli", "scitail"),
         *("race", "race_middle", "race_high", "story_cloze"),
+        *("dpr", "wsc273", "cb", "boolq", "wic", "copa"),
         *("single", "pair", "similarity", "choice", "regression"),
     },
     "backbone": {

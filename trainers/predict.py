@@ -94,7 +94,7 @@ def read_lines(stream: TextIO, task: TaskConfig) -> list[dict[str, Any]]:
     >>> read_lines(io.StringIO('a fine film\n{"text": "dull"}\n'), task)
     [{'text': 'a fine film'}, {'text': 'dull'}]
     """
-    wanted = [*task.texts, *task.choices]
+    wanted = [*task.texts, *task.choices] if task.reader == "columns" else []
     rows = []
     for number, line in enumerate(filter(None, (line.rstrip("\r\n") for line in stream)), 1):
         if line.lstrip().startswith("{"):

@@ -49,7 +49,7 @@ def complaint(outcome):
 
 
 COMMAND_LINE = {
-    "no task": ([], r"^task is missing: type task=NAME, with one of ax, choice, cola"),
+    "no task": ([], r"^task is missing: type task=NAME, with one of ax, boolq, cb"),
     "unknown task": (["task=mnlii"], r"no conf/task/mnlii.yaml. Did you mean 'mnli'\? Known: ax, "),
     "unknown backbone": (["task=rte", "backbone=bert"], r"no conf/backbone/bert.yaml. Did you mean"),
     "unknown key": (["task=rte", "optim.lrr=1"], r"^optim.lrr does not exist. Did you mean 'optim.lr'\?$"),

@@ -22,11 +22,12 @@ from trainers.config import FilesConfig
 from trainers.data import encode
 from trainers.data.batches import WINDOW, deal, epoch_updates, evaluation_batches
 from trainers.data.encode import encode_records
-from trainers.data.records import SAMPLE, Records, load_records
+from trainers.data.readers import READERS
+from trainers.data.records import SAMPLE, Records, load_records, load_split
 from trainers.data.tokenizers import SPECIALS, encode_texts
 
 TASKS = sorted(path.name for path in SAMPLE.iterdir() if path.is_dir())
-COUNTS = {"sst2": (200, 60)} | dict.fromkeys(("rte", "mrpc", "stsb", "story_cloze"), (32, 16))
+COUNTS = {"sst2": (200, 60)} | dict.fromkeys(("rte", "mrpc", "stsb", "story_cloze", "dpr"), (32, 16))
 
 
 @pytest.fixture(scope="module")
@@ -263,6 +264,133 @@ def test_story_clozes_context_is_its_four_sentences(encoded, foundation):
     assert row.encoded.prefix[1:-1] == ids
 
 
+@pytest.fixture
+def read(configured):
+    """The examples of one record of a task, labels being class indices."""
+
+    def run(task, record):
+        task = configured(task).task
+        return READERS[task.reader](record, "train-0", task, lambda value, guid: value)
+
+    return run
+
+
+def dpr(sentence, pronoun="it", candidates=("The cup", "the bag"), label=0):
+    return {"sentence": sentence, "pronoun": pronoun, "candidates": list(candidates), "label": label}
+
+
+def wsc(sentence, at, **columns):
+    record = dpr(sentence, **columns)
+    return {"text": sentence, "pronoun_loc": at, "options": record["candidates"]} | {
+        key: record[key] for key in ("pronoun", "label")
+    }
+
+
+SENTENCE = "The cup broke in the bag because it was thin."
+
+
+def test_a_pronouns_place_is_taken_by_each_candidate(read):
+    (example,) = read("dpr", dpr(SENTENCE, label=1))
+    before = ("The cup broke in the bag because",)
+    assert example == Example("train-0", before, ("the cup", "the bag"), 1, rest=" was thin.")
+    assert read("wsc273", wsc(SENTENCE, SENTENCE.index("it was"), label=1)) == [example]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "pronoun", "candidates", "before"),
+    [
+        ("They told Ann that she knew she won.", "she", ["They", "Ann"], "They told Ann that"),
+        ("They said they saw dogs, and they barked.", "they", ["They", "dogs"], "They said they saw dogs, and"),
+        ("As it was thin, the cup broke.", "it", ["the cup", "a bag"], "As"),
+        ("It broke, the cup.", "it", ["The cup", "a bag"], ""),
+        ("His sister hit Tom.", "his", ["Tom", "Sam"], ""),
+    ],
+    ids=["the first behind both", "one before a candidate", "before both", "at the beginning", "not within a word"],
+)  # fmt: skip
+def test_a_pronoun_without_a_place_is_found(read, sentence, pronoun, candidates, before):
+    (example,) = read("dpr", dpr(sentence, pronoun, candidates))
+    assert example.texts == (before,)
+    assert example.rest == sentence[len(before) :].lstrip()[len(pronoun) :]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "at", "pronoun", "candidates", "expected"),
+    [
+        ("They ran. It fell.", 10, "It", ["the cup", "iPhones"], ("The cup", "iPhones")),
+        ("Look at it!", 8, "it", ["His cup", "The Ritz"], ("his cup", "the Ritz")),
+        ("See his hat.", 4, "his", ["Lars", "The boy"], ("Lars's", "the boy's")),
+        ("See their hats.", 4, "their", ["the boys", "The men"], ("the boys'", "the men's")),
+        ("See her hat.", 4, "her", ["Ann", "Bo"], ("Ann's", "Bo's")),
+        ("I took her to the sea.", 7, "her", ["Ann", "Bo"], ("Ann", "Bo")),
+        ("I saw her.", 6, "her", ["Ann", "Bo"], ("Ann", "Bo")),
+        ("Her hat!", 0, "her", ["my aunt", "Bo"], ("My aunt's", "Bo's")),
+    ],
+)
+def test_a_candidate_is_written_as_the_place_asks(read, sentence, at, pronoun, candidates, expected):
+    (example,) = read("wsc273", wsc(sentence, at, pronoun=pronoun, candidates=candidates))
+    assert example.choices == expected
+    assert (example.texts, example.rest) == ((sentence[:at].rstrip(),), sentence[at + len(pronoun) :])
+
+
+def test_a_pronoun_that_is_not_there_is_an_input_error(read):
+    with pytest.raises(InputError, match=r"^row train-0: the pronoun 'it' is not a word of 'A bit of fun.': mend the"):
+        read("dpr", dpr("A bit of fun."))
+    with pytest.raises(InputError, match=r"^row train-0: the pronoun 'it' is not at place 3 of 'The cup broke"):
+        read("wsc273", wsc(SENTENCE, 3))
+
+
+def test_a_sentence_that_begins_with_its_pronoun_is_encoded(encoded, foundation):
+    rows = {"sentence": ["It broke."], "pronoun": ["it"], "candidates": [["the cup", "the bag"]], "label": [1]}
+    for backbone in ("tiny", "tiny_bert"):
+        (row,) = encoded("dpr", {"train": rows}, backbone=backbone)[0]["train"].rows([(0, 1.0)])
+        first, second = encode_texts(foundation(backbone).tokenizer, ["The cup broke.", "The bag broke."])
+        assert [branch[:-1] for branch in row.encoded.branches] == [first, second]
+        assert len(row.encoded.prefix) == 2  # special tokens alone
+
+
+def test_both_data_sets_of_pronouns_go_together(encoded):
+    train = {key: [value, value] for key, value in dpr(SENTENCE).items()}
+    test = {key: [value] for key, value in wsc(SENTENCE, 33).items()}
+    splits, labels, _ = encoded("wsc273", {"train": train, "test": test})
+    assert labels == ["0", "1"]
+    assert splits["train"].table["branches"][0] == splits["test"].table["branches"][0]
+    with pytest.raises(
+        InputError, match=r"^the train split has no column 'candidates'. It has: sentence, pronoun, label"
+    ):
+        encoded("dpr", {"train": {key: [value] for key, value in dpr(SENTENCE).items() if key != "candidates"}})
+
+
+@pytest.mark.parametrize(
+    ("question", "premise", "first", "expected"),
+    [
+        ("cause", "The cup broke.", "It was thin.", ("The cup broke", "because", "it was thin.")),
+        ("effect", "I fell ", " I'm sad.", ("I fell", "so", "I'm sad.")),
+        ("effect", "They won.", "TV came.", ("They won", "so", "TV came.")),
+    ],
+)
+def test_copas_clauses_go_on_after_a_connective(read, question, premise, first, expected):
+    record = {"premise": premise, "choice1": first, "choice2": "The end.", "question": question, "label": 1}
+    (example,) = read("copa", record)
+    assert example == Example("train-0", expected[:2], (expected[2], "the end."), 1)
+
+
+def test_copa_asks_for_a_cause_or_an_effect(read):
+    record = {"premise": "A.", "choice1": "B.", "choice2": "C.", "question": "causes", "label": 0}
+    with pytest.raises(
+        InputError, match=r"^row train-0 names the question 'causes', .* Did you mean 'cause'\? Known: cause, effect$"
+    ):
+        read("copa", record)
+
+
+def test_wics_word_stands_after_its_second_sentence(encoded, foundation):
+    rows = {"sentence1": ["a bank"], "sentence2": ["the bank"], "word": ["bank"], "label": [True]}
+    (row,) = encoded("wic", {"train": rows})[0]["train"].rows([(0, 1.0)])
+    start, delimiter, extract = foundation().tokenizer.convert_tokens_to_ids(list(SPECIALS))
+    first, second, word = encode_texts(foundation().tokenizer, ["a bank", "the bank", " bank"])
+    assert row.encoded.branches == [[start, *first, delimiter, *second, *word, extract]]
+    assert row.label == 1
+
+
 def test_the_candidates_may_be_in_one_column(configured, foundation):
     task = replace(configured("choice").task, choices=["endings"])
     rows = {"context": ["a", "b"], "endings": [["x", "y", "z"], ["x", "y"]], "label": [2, 0]}
@@ -331,6 +459,55 @@ def test_a_row_without_text_is_an_input_error(from_files, tmp_path):
         from_files("single", train=file, validation=file)
 
 
+# a folder laid out as the hub is
+
+
+@pytest.fixture
+def mirror(tmp_path):
+    """A folder with one Parquet file for each of {"owner/name/config/split": rows}."""
+
+    def write_all(tables):
+        for place, rows in tables.items():
+            file = tmp_path / f"{place}.parquet"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write(file, rows)
+        configs = {}
+        for place in tables:
+            owner, name, config, split = place.split("/")
+            configs.setdefault(f"{owner}/{name}", {}).setdefault(config, {})[split] = f"{config}/{split}.parquet"
+        for name, found in configs.items():
+            listed = [
+                {"config_name": c, "data_files": [{"split": s, "path": path} for s, path in files.items()]}
+                for c, files in found.items()
+            ]
+            (tmp_path / name / "README.md").write_text(f"---\nconfigs: {json.dumps(listed)}\n---\n")
+        return str(tmp_path)
+
+    return write_all
+
+
+def test_a_split_may_be_another_data_sets(configured, mirror):
+    texts = ["a test row", "another's row", "another configuration's row"]
+    other, own = "community-datasets/definite_pronoun_resolution/plain_text", "ErnestSDavis/winograd_wsc"
+    tables = {
+        f"{other}/train": [dpr(f"{SENTENCE} {n}") for n in range(20)],
+        f"{own}/wsc273/test": [wsc(f"{SENTENCE} {texts[0]}", 33)],
+        f"{own}/wsc285/test": [wsc(f"{SENTENCE} {texts[2]}", 33)],
+    }
+    config = configured("wsc273", root=mirror(tables))
+    records = load_records(config.task, config.data)
+    assert {name: len(rows) for name, rows in records.splits.items()} == {"train": 18, "validation": 2, "test": 1}
+    assert records.splits["test"]["text"][0].endswith(texts[0])
+    assert len(load_split(config.task, config.data, "test")) == 1
+    task = replace(config.task, splits=config.task.splits | {"test": "wsc285:test"})
+    assert load_split(task, config.data, "test")["text"][0].endswith(texts[2])
+    task = replace(config.task, splits=config.task.splits | {"test": "nobody/nothing@plain:test"})
+    with pytest.raises(
+        InputError, match=r"there is no .*/nobody/nothing; the folder is laid out as the hub is, OWNER/NAME$"
+    ):
+        load_split(task, config.data, "test")
+
+
 # the cut of validation from train
 
 
@@ -381,7 +558,7 @@ def test_a_seeded_sample_of_the_rows(cut, tmp_path):
 
 
 def test_samples_were_found():
-    assert len(TASKS) == 21
+    assert len(TASKS) == 27
     assert {"sst2", "mnli", "stsb", "race", "story_cloze", "single", "regression"} <= set(TASKS)
 
 

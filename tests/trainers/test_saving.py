@@ -153,6 +153,15 @@ def test_stdin_is_read_as_text_or_json():
         read_lines(io.StringIO("one\n"), pair)
 
 
+@pytest.mark.parametrize("name", ["race", "story_cloze", "copa", "dpr"])
+def test_texts_that_a_reader_makes_are_not_typed_with_tabs(compose, name):
+    import io
+
+    task = compose(f"task={name}").task
+    with pytest.raises(InputError, match="JSON lines with its own columns"):
+        read_lines(io.StringIO("\t".join("a text" for _ in task.texts)), task)
+
+
 def test_the_soft_encodings_six_outputs_load_back(compose, tmp_path):
     """They are no classifier that transformers knows: the head has its own file, the backbone opens as an encoder."""
     from transformers import AutoModel

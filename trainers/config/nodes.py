@@ -30,10 +30,11 @@ class TaskConfig:
     reference: str = MISSING  # the paper, and where to find it
     hub: str | None = None  # data set id on the Hugging Face hub
     config: str | None = None  # its configuration there
-    # ours -> the source's split, or "config:split". train; validation*: scored; test*: scored where labelled.
+    # ours -> the source's split, "config:split", or "owner/name@config:split" for another data set's.
+    # train; validation*: scored; test*: scored where labelled.
     splits: dict[str, str] = field(default_factory=dict)
     reader: str = "columns"  # how a record becomes Examples: trainers/data/readers.py
-    texts: list[str] = field(default_factory=list)  # columns
+    texts: list[str] = field(default_factory=list)  # columns, or names for the texts that a reader of its own makes
     choices: list[str] = field(default_factory=list)  # columns, or one column that holds a list
     label: str = "label"  # column
     structure: str = MISSING
@@ -48,12 +49,12 @@ class TaskConfig:
         where = f"conf/task/{self.name}.yaml"
         choose(STRUCTURES, self.structure, what="structure", where=where)
         least, most = N_TEXTS[self.structure]
+        wanted = str(least) if least == most else f"{least} to {most}"
+        need(
+            least <= len(self.texts) <= most,
+            f"{where}: structure {self.structure} reads {wanted} text column(s), got task.texts={self.texts}",
+        )
         if self.reader == "columns":
-            wanted = str(least) if least == most else f"{least} to {most}"
-            need(
-                least <= len(self.texts) <= most,
-                f"{where}: structure {self.structure} reads {wanted} text column(s), got task.texts={self.texts}",
-            )
             need(
                 (self.structure == "multiple_choice") == bool(self.choices),
                 f"{where}: task.choices names the columns of the candidates where structure is multiple_choice, "

@@ -4,7 +4,7 @@ import csv
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from heads.errors import InputError
 from trainers.config import DataConfig, TaskConfig
@@ -143,35 +143,58 @@ def _all_text(file: Path, options: dict[str, Any]) -> "Features":
 
 def _read_hub(task: TaskConfig, data: DataConfig) -> "dict[str, Dataset]":
     """The hub's splits, or those of a folder laid out as the hub is; a split that the source lacks is left out."""
+    loaded: dict[tuple[str, str | None], Any] = {}
+    splits = {}
+    for name, written in task.splits.items():
+        place = _place(task, written)
+        source = place.hub, place.config
+        if source not in loaded:
+            loaded[source] = _load(*source, data.root)
+        if place.split in loaded[source]:
+            splits[name] = loaded[source][place.split]
+    return splits
+
+
+class Place(NamedTuple):
+    """Where a split is on the hub."""
+
+    hub: str
+    config: str | None
+    split: str
+
+
+def _place(task: TaskConfig, written: str) -> Place:
+    """The place that a value of task.splits names: "split", "config:split" or "owner/name@config:split".
+
+    >>> task = TaskConfig("ax", "", "nyu-mll/glue", "mnli", {}, texts=["a", "b"], structure="entailment",
+    ...                   metrics=["f1"], primary="f1")
+    >>> [tuple(_place(task, written)) for written in ("train", "ax:test", "allenai/scitail@tsv_format:test")]
+    ... # doctest: +NORMALIZE_WHITESPACE
+    [('nyu-mll/glue', 'mnli', 'train'), ('nyu-mll/glue', 'ax', 'test'), ('allenai/scitail', 'tsv_format', 'test')]
+    """
+    assert task.hub is not None
+    source, _, split = written.rpartition(":")
+    hub, _, config = source.rpartition("@")
+    return Place(hub or task.hub, config or task.config, split)
+
+
+def _load(hub: str, config: str | None, root: str | None) -> Any:
+    """All splits of one configuration of a data set."""
     from datasets import load_dataset
     from datasets.exceptions import DatasetGenerationError
 
-    assert task.hub is not None
-    path = task.hub
-    if data.root is not None:
-        path = str(Path(data.root) / task.hub)
-        if not Path(path).is_dir():
-            raise InputError(
-                f"data.root={data.root}: there is no {path}; the folder is laid out as the hub is, OWNER/NAME"
-            )
-    loaded: dict[str | None, Any] = {}
-    splits = {}
-    for name, place in task.splits.items():
-        config, _, split = place.rpartition(":")
-        config = config or task.config
-        if config not in loaded:
-            try:
-                loaded[config] = load_dataset(path, config)
-            except (OSError, ValueError, DatasetGenerationError) as error:
-                if data.root is not None:
-                    raise InputError(f"{path}, configuration {config}, cannot be read: {_line(error)}") from error
-                raise InputError(
-                    f"{task.hub} cannot be read from the hub or its cache ({_line(error)}): check the network, or give "
-                    "data.root=DIR (a mirror), data.files.train=FILE or data=sample"
-                ) from error
-        if split in loaded[config]:
-            splits[name] = loaded[config][split]
-    return splits
+    path = hub if root is None else str(Path(root) / hub)
+    if root is not None and not Path(path).is_dir():
+        raise InputError(f"data.root={root}: there is no {path}; the folder is laid out as the hub is, OWNER/NAME")
+    try:
+        return load_dataset(path, config)
+    except (OSError, ValueError, DatasetGenerationError) as error:
+        if root is not None:
+            raise InputError(f"{path}, configuration {config}, cannot be read: {_line(error)}") from error
+        raise InputError(
+            f"{hub} cannot be read from the hub or its cache ({_line(error)}): check the network, or give "
+            "data.root=DIR (a mirror), data.files.train=FILE or data=sample"
+        ) from error
 
 
 def _line(error: BaseException) -> str:
