@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from heads.errors import InputError
 from trainers import checkpoints, tracking
+from trainers.accelerator import start_accelerator
 from trainers.backbones.transfer import n_layers
 from trainers.build import Foundation, assemble, lay_foundation
 from trainers.config import FinetuneConfig, flat
@@ -22,9 +23,12 @@ from trainers.loop import Progress, Training
 from trainers.model import TaskModel
 from trainers.objectives import build_objective
 from trainers.optim import build_optimizer, build_scheduler, param_groups
-from trainers.results import at_chance, check_metrics, environment, summary, trained_parameters, write_result
+from trainers.results import at_chance, check_metrics, environment, trained_parameters, write_result
 from trainers.runs import open_folder, plain, read_config, write_text
 from trainers.saving import HEAD, chain, load_kept, same_answers, start_of
+from trainers.summary import summary
+from trainers.zero_shot.stage import FOUND as STAGE_ZERO
+from trainers.zero_shot.stage import stage_zero
 
 
 def finetune(config: FinetuneConfig) -> dict[str, Any]:
@@ -37,41 +41,20 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     """
     asked, folder = config, Path(config.run_dir)
     trackers = tracking.trackers(config.tracking, folder)
-    accelerator = _accelerator(config, trackers, folder)
+    accelerator = start_accelerator(config.mixed_precision, trackers, folder)
     config = replace(config, mixed_precision=accelerator.mixed_precision)
     with accelerator.main_process_first():
         if accelerator.is_main_process:
             open_folder(folder, asked)
         records = load_records(config.task, config.data)
+    zero_shot = stage_zero(config, folder, accelerator, records)
     run = _prepare(config, folder, accelerator, records)
     _resume(run)
     tracking.start(accelerator, config.tracking, folder, flat(plain(run.config)))
     fit(run)
-    result = _finish(run, records)
+    result = _finish(run, records, zero_shot)
     accelerator.end_training()
     return result
-
-
-def _accelerator(config: FinetuneConfig, trackers: list[Any], folder: Path) -> Accelerator:
-    """Accelerate as it was launched and configured.
-
-    Raises:
-        InputError: this process has run with another precision.
-    """
-    try:
-        return Accelerator(
-            mixed_precision=config.mixed_precision,
-            log_with=trackers,
-            project_dir=str(folder),
-            step_scheduler_with_optimizer=False,
-        )
-    except ValueError as error:
-        if "already been initialized" not in str(error):
-            raise
-        raise InputError(
-            f"mixed_precision={config.mixed_precision}: this process has run with another precision, and Accelerate "
-            "keeps one for good: start a command of its own for each"
-        ) from error
 
 
 def _prepare(config: FinetuneConfig, folder: Path, accelerator: Accelerator, records: Records) -> Run:
@@ -144,7 +127,7 @@ def _resume(run: Run) -> None:
             print(f"Going on from update {run.training.progress.step} of {run.n_updates} ({newest}).")
 
 
-def _finish(run: Run, records: Records) -> dict[str, Any]:
+def _finish(run: Run, records: Records, zero_shot: dict[str, Any]) -> dict[str, Any]:
     """Score the remaining splits with the model kept, write the result, delete the checkpoints."""
     accelerator, folder = run.accelerator, run.folder
     rest = [name for name in run.splits if name.startswith("test")]
@@ -155,13 +138,14 @@ def _finish(run: Run, records: Records) -> dict[str, Any]:
         run.training.model = accelerator.prepare_model(load_kept(folder, run.config)[0], evaluation_mode=True)
         predictions = [predict_split(run, name) for name in rest]
         scores |= {one.split.name: found for one in predictions if (found := one.scores(run.config.task.metrics))}
-    result = _result(run, records, scores)
+    result = _result(run, records, scores) | {"zero_shot": zero_shot}
     if accelerator.is_main_process:
         kept = (folder / KEPT_PREDICTIONS).read_text()
         lines = [line for one in predictions for line in one.lines(run.labels)]
         write_text(folder / "predictions.jsonl", kept + "".join(f"{line}\n" for line in lines))
         write_result(folder, result)
         (folder / KEPT_PREDICTIONS).unlink()
+        (folder / STAGE_ZERO).unlink(missing_ok=True)
         checkpoints.delete(folder)
         summary(result, folder)
     accelerator.wait_for_everyone()
@@ -183,7 +167,7 @@ def _result(run: Run, records: Records, scores: dict[str, dict[str, float]]) -> 
         "backbone": config.backbone.name,
         "ablation": config.ablation,
         "seed": config.seed,
-        "zero_shot": None,
+        "zero_shot": {},
         "finetune": scores,
         "primary": {"split": split, "metric": metric, "value": scores[split].get(metric)},
         "train": {

@@ -129,37 +129,6 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def summary(result: dict[str, Any], folder: Path) -> None:
-    """Print a finished run for a reader."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(width=min(Console().width, 110) if Console().is_terminal else 110)
-    table = Table(title=f"{result['task']} · {result['backbone']} · seed {result['seed']}", title_justify="left")
-    for heading in ("split", "metric", "value"):
-        table.add_column(heading, justify="right" if heading == "value" else "left")
-    primary = result["primary"]
-    for split, metrics in result["finetune"].items():
-        for metric, value in metrics.items():
-            shown = "undefined" if value is None or not math.isfinite(value) else f"{100 * value:.2f}"
-            chosen = (split, metric) == (primary["split"], primary["metric"])
-            table.add_row(split, metric, shown, style="bold" if chosen else None)
-    console.print(table)
-    train, data = result["train"], result["data"]
-    console.print(
-        f"{train['steps']} updates, {train['epochs']:g} epochs in {train['seconds']:.0f} s: "
-        f"{train['examples_per_second']:.1f} examples/s, {train['tokens_per_second']:.0f} tokens/s, "
-        f"{100 * train['padding_fraction']:.1f} % padding"
-    )
-    rows = ", ".join(f"{count} {name}" for name, count in data["rows"].items())
-    console.print(f"rows: {rows} ({data['source']}); cut to fit the context: {sum(data['cut_examples'].values())}")
-    if left_out := data["unlabelled_train_rows_left_out"]:
-        console.print(f"train rows without a label, left out: {left_out}")
-    if result["degenerate"]:
-        console.print(f"[bold red]degenerate run:[/] {result['degenerate_reason']}")
-    console.print(f"run folder: {folder}", soft_wrap=True)
-
-
 def trained_parameters(model: nn.Module) -> tuple[int, int]:
     """How many numbers are trained, and how many there are."""
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]

@@ -90,7 +90,7 @@ COMMAND_LINE = {
     "two sources": (["task=rte", "data=sample", "data.root=x"], r"data.sample and data.root both say where"),
     "no train file": (["task=single", "data.files.validation=x.csv"], r"go with data.files.train: give that too$"),
     "fraction": (["task=rte", "data.validation_fraction=1.5"], r"share of train, in \(0, 1\), got 1.5"),
-    "zero-shot": (["task=rte", "zero_shot=chat"], r"^zero_shot names the zero-shot method 'chat', which does not exist"),
+    "zero-shot": (["task=rte", "zero_shot=chatty"], r"^zero_shot=chatty: there is no conf/zero_shot/chatty.yaml. Did you mean 'chat'\?"),
     "precision": (["task=rte", "mixed_precision=fp8"], r"names the precision 'fp8'.*Known: no, bf16, fp16"),
     "soft F1 in parts": (
         ["task=rte", "objective.loss=soft_f1", "train.micro_batch_size=4"],

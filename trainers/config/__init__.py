@@ -20,6 +20,7 @@ from trainers.config.nodes import (
     TrainConfig,
 )
 from trainers.config.predict import PredictConfig
+from trainers.config.zero_shot import PromptConfig, PromptsConfig, ZeroShotConfig
 
 __all__ = [
     "ADAPTERS",
@@ -35,8 +36,11 @@ __all__ = [
     "OptimConfig",
     "PeftConfig",
     "PredictConfig",
+    "PromptConfig",
+    "PromptsConfig",
     "TaskConfig",
     "TrackingConfig",
     "TrainConfig",
+    "ZeroShotConfig",
     "flat",
 ]

@@ -6,6 +6,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from trainers.choose import choose
+from trainers.config.need import need
 from trainers.config.nodes import (
     BackboneConfig,
     DataConfig,
@@ -16,8 +17,8 @@ from trainers.config.nodes import (
     TaskConfig,
     TrackingConfig,
     TrainConfig,
-    need,
 )
+from trainers.config.zero_shot import ZeroShotConfig
 
 # What changes the speed or the place of a run and none of its numbers: left out of the run folder's name, and free to
 # differ when a run is resumed. tests/trainers/test_invariances.py holds the first three to it.
@@ -25,6 +26,8 @@ SPEED_ONLY = (
     "train.micro_batch_size",
     "train.eval_tokens",
     "train.checkpoint_every",
+    "zero_shot.tokens",
+    "zero_shot.candidates",
     "tracking",
     "run_dir",
     "overwrite",
@@ -45,7 +48,7 @@ class FinetuneConfig:
     peft: PeftConfig = MISSING
     tracking: TrackingConfig = MISSING
     ablation: str = "none"
-    zero_shot: str = "none"
+    zero_shot: ZeroShotConfig = MISSING
     seed: int = 0
     init_from: str | None = None  # a finished run whose model this one starts from
     n_transfer: int | None = None  # -1 nothing, 0 embeddings, k embeddings and k blocks; null everything
@@ -59,7 +62,6 @@ class FinetuneConfig:
         """What crosses nodes."""
         if self.mixed_precision is not None:
             choose({"no": "", "bf16": "", "fp16": ""}, self.mixed_precision, what="precision", where="mixed_precision")
-        choose({"none": ""}, self.zero_shot, what="zero-shot method", where="zero_shot")
         if self.objective.loss == "soft_score" and self.task.score_range:
             need(
                 all(float(bound).is_integer() for bound in self.task.score_range),

@@ -4,9 +4,11 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from heads.errors import InputError
+from heads.prompts import ANSWER
 from heads.structures import N_TEXTS, STRUCTURES
 from trainers.choose import choose
+from trainers.config.need import need
+from trainers.config.zero_shot import METHODS, PromptsConfig
 from trainers.metrics import METRICS, SCORE_METRICS
 from trainers.schedules import SCHEDULES
 
@@ -14,12 +16,6 @@ from trainers.schedules import SCHEDULES
 OPTIMIZERS: dict[str, None] = dict.fromkeys(("gpt1_adam", "adamw"))
 LOSSES: dict[str, None] = dict.fromkeys(("auto", "cross_entropy", "soft_f1", "mse", "soft_score"))
 ADAPTERS: dict[str, None] = dict.fromkeys(("none", "lora", "dora", "ia3", "prefix", "ln_tuning"))
-
-
-def need(ok: bool, message: str) -> None:
-    """Raise an InputError with the message unless ok."""
-    if not ok:
-        raise InputError(message)
 
 
 @dataclass
@@ -43,6 +39,7 @@ class TaskConfig:
     score_range: list[float] | None = None  # makes it regression: the least and the greatest score
     metrics: list[str] = MISSING
     primary: str = MISSING  # the metric that selects a checkpoint
+    prompts: PromptsConfig = field(default_factory=PromptsConfig)  # zero-shot templates, by family
 
     def __post_init__(self) -> None:
         """Check what can be checked without data."""
@@ -78,6 +75,32 @@ class TaskConfig:
             )
             if not metric.endswith(".py"):
                 choose(METRICS, metric, what="metric", where=where)
+        self._check_prompts(where)
+
+    def _check_prompts(self, where: str) -> None:
+        """Every template's fields and words fit the task."""
+        for method in METHODS:
+            for n, prompt in enumerate(self.prompts.of(method)):
+                place = f"{where}: prompts.{method}[{n}]"
+                choices = self.structure == "multiple_choice"
+                prompt.check(place, method, self.texts, choices)
+                if choices:
+                    need(
+                        not prompt.words, f"{place} has words, and the candidates of a multiple-choice task are its own"
+                    )
+                    continue
+                asks = method == "chat" or f"{{{ANSWER}}}" in prompt.template
+                need(
+                    asks or (len(self.labels) == 2 and not self.regression),
+                    f"{place} has no {{{ANSWER}}}: a text scored as a whole tells two classes apart by a threshold, "
+                    f"and {self.name} has other labels",
+                )
+                levels = self.regression and all(word.isdecimal() for word in prompt.words) and len(prompt.words) > 1
+                need(
+                    levels if self.regression else not prompt.words or set(prompt.words) == set(self.labels),
+                    f"{place}: words has {', '.join(prompt.words) or 'nothing'}, and the task's "
+                    + ("levels are whole numbers" if self.regression else f"labels are {', '.join(self.labels)}"),
+                )
 
     @property
     def regression(self) -> bool:
@@ -143,7 +166,8 @@ class BackboneConfig:
     revision: str | None = None  # a branch, tag or commit of the hub's repository
     family: str = MISSING  # causal (GPT) or bidirectional (BERT)
     weights: str = "pretrained"  # random: built from its config alone
-    attention: str | None = None  # eager, sdpa, flash_attention_2, ...; null lets transformers choose
+    # eager, sdpa, flash_attention_2, ...; null lets transformers choose (GPT-1: sdpa, trainers/backbones/openai_gpt.py)
+    attention: str | None = None
     dropout: float | None = None  # all of its dropouts (embedding, attention, residual); null keeps its own
     trust_remote_code: bool = False
 

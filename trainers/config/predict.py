@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from trainers.config.nodes import need
+from trainers.config.need import need
 
 
 @dataclass

@@ -123,7 +123,7 @@ def encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> tupl
     Raises:
         InputError: a column is missing, a label unknown, a score out of range, or no train row has a label.
     """
-    names = _source_names(records.splits["train"], task)
+    names = source_names(records.splits["train"], task)
     for name, rows in records.splits.items():
         check_columns(task, rows.column_names, f"the {name} split", labelled=not name.startswith("test"))
     labels = with_labels(task, names, records.splits["train"])
@@ -140,7 +140,8 @@ def encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> tupl
     return splits, labels, n_unlabelled
 
 
-def _source_names(rows: "Dataset", task: TaskConfig) -> list[str] | None:
+def source_names(rows: "Dataset", task: TaskConfig) -> list[str] | None:
+    """The source's own names of its classes, where its label column has them."""
     return getattr(rows.features.get(task.label), "names", None)
 
 
@@ -149,6 +150,19 @@ def _to_label(task: TaskConfig, labels: list[str], names: list[str] | None) -> T
         return score_reader(task.score_range, task.label)
     # A bare number beside candidates in columns of their own could be counted from 0 or from 1.
     return class_reader(labels, names, task.label, by_position=len(task.choices) < 2)
+
+
+def read_examples(name: str, rows: "Dataset", task: TaskConfig, labels: list[str]) -> list[Example]:
+    """One split's rows as Examples, named as encode_split names them.
+
+    Raises:
+        InputError: a column is missing, a label unknown, a text empty.
+    """
+    check_columns(task, rows.column_names, f"the {name} split", labelled=not name.startswith("test"))
+    to_label, read = _to_label(task, labels, source_names(rows, task)), READERS[task.reader]
+    return [
+        example for i, record in enumerate(rows) for example in read(cast(Any, record), f"{name}-{i}", task, to_label)
+    ]
 
 
 def encode_split(name: str, rows: "Dataset", task: TaskConfig, encoder: Encoder, labels: list[str]) -> Split:
@@ -160,7 +174,7 @@ def encode_split(name: str, rows: "Dataset", task: TaskConfig, encoder: Encoder,
     from datasets import Features, List, Value
     from datasets.fingerprint import Hasher
 
-    to_label = _to_label(task, labels, _source_names(rows, task))
+    to_label = _to_label(task, labels, source_names(rows, task))
 
     def encode(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
         records = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
@@ -182,7 +196,12 @@ def encode_split(name: str, rows: "Dataset", task: TaskConfig, encoder: Encoder,
         }
 
     integer = Value("int32")
-    content = [rows._fingerprint, name, asdict(task) | {"labels": labels, "reference": ""}, encoder.content()]
+    content = [
+        rows._fingerprint,
+        name,
+        asdict(task) | {"labels": labels, "reference": "", "prompts": None},
+        encoder.content(),
+    ]
     table = rows.map(
         encode,
         batched=True,

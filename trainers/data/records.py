@@ -38,6 +38,23 @@ def load_records(task: TaskConfig, data: DataConfig) -> Records:
     Raises:
         InputError: the source cannot be reached or read, or has no rows to train on.
     """
+    return _complete(task, data, *_read(task, data))
+
+
+def load_scored(task: TaskConfig, data: DataConfig, wanted: list[str] | None) -> Records:
+    """A task's splits for evaluation alone: those of fine-tuning, or the source's own where some are asked for by name.
+
+    A source without train rows will do.
+
+    Raises:
+        InputError: the source cannot be reached or read.
+    """
+    splits, source = _read(task, data)
+    return Records(splits, source) if wanted or "train" not in splits else _complete(task, data, splits, source)
+
+
+def _read(task: TaskConfig, data: DataConfig) -> "tuple[dict[str, Dataset], str]":
+    """The splits that the source has, and what it is called."""
     if data.sample:
         files = {path.stem: path for path in sorted((SAMPLE / task.name).glob("*.jsonl"))}
         if not files:
@@ -51,7 +68,7 @@ def load_records(task: TaskConfig, data: DataConfig) -> Records:
         if task.hub is None:
             raise InputError(f"task={task.name} is for your own files: give data.files.train=FILE or data=sample")
         splits, source = _read_hub(task, data), data.root or "hub"
-    return _complete(task, data, splits, source)
+    return splits, source
 
 
 def _complete(task: TaskConfig, data: DataConfig, splits: "dict[str, Dataset]", source: str) -> Records:

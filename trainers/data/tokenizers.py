@@ -51,8 +51,8 @@ def bert_layout(tokenizer: "PreTrainedTokenizerBase", n_ctx: int) -> BertLayout:
     """
     one: Any = tokenizer("a", return_special_tokens_mask=True)
     pair: Any = tokenizer("a", "b", return_special_tokens_mask=True, return_token_type_ids=True)
-    runs = _special_runs(pair["input_ids"], pair["special_tokens_mask"])
-    first = _special_runs(one["input_ids"], one["special_tokens_mask"])
+    runs = special_runs(pair["input_ids"], pair["special_tokens_mask"])
+    first = special_runs(one["input_ids"], one["special_tokens_mask"])
     if len(runs) != 3 or not runs[0] or not runs[2]:
         raise InputError(
             f"head=cls needs a tokenizer that writes [CLS] A [SEP] B [SEP], and {tokenizer.name_or_path} does not: "
@@ -68,7 +68,7 @@ def bert_layout(tokenizer: "PreTrainedTokenizerBase", n_ctx: int) -> BertLayout:
     )
 
 
-def _special_runs(ids: Sequence[int], special: Sequence[int]) -> list[tuple[int, ...]]:
+def special_runs(ids: Sequence[int], special: Sequence[int]) -> list[tuple[int, ...]]:
     """The special tokens before, between and after the texts."""
     runs: list[list[int]] = [[]]
     for n, (token, is_special) in enumerate(zip(ids, special, strict=True)):

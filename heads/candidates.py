@@ -1,0 +1,211 @@
+"""Candidates in token ids, and their collation for scoring: which log-probabilities are read, and from which states.
+
+A causal model's candidates share a prefix. Collated as a tree, an example is one row: the prefix once, then every
+candidate, which sees the prefix and itself alone, its positions going on from the prefix. Collated apart, each
+candidate is a row. A masked LM's candidates are rows with masks. All three give a Reading.
+"""
+
+# B examples, C candidates, N rows, T tokens, U states that are read, R log-probabilities that are read
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Side = Literal["left", "right"]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """An example for a causal model: C sequences, each the prefix followed by its branch.
+
+    scored has the first token of each sequence that is scored and the one after the last, counted from the sequence's
+    first token. The first token of a sequence has nothing to be predicted from, so no span starts at 0.
+    """
+
+    prefix: tuple[int, ...]
+    branches: tuple[tuple[int, ...], ...]
+    scored: tuple[tuple[int, int], ...]
+
+    def targets(self, c: int) -> list[tuple[int, int]]:
+        """The scored tokens of a candidate: index of the state that predicts it, and its id."""
+        sequence = (*self.prefix, *self.branches[c])
+        first, last = self.scored[c]
+        return [(t - 1, sequence[t]) for t in range(first, last)]
+
+    def fed(self, c: int) -> tuple[int, ...]:
+        """The branch's tokens whose states are read: its last scored token predicts nothing."""
+        return self.branches[c][: max(0, self.scored[c][1] - 1 - len(self.prefix))]
+
+    @property
+    def tree_length(self) -> int:
+        """Tokens of the row that holds all candidates."""
+        return len(self.prefix) + sum(len(self.fed(c)) for c in range(len(self.branches)))
+
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """An example for a masked LM: rows with masks; reads has (row, position, target id, candidate)."""
+
+    rows: tuple[tuple[int, ...], ...]
+    reads: tuple[tuple[int, int, int, int], ...]
+
+
+class Reading(NamedTuple):
+    """Rows for a model, and what is read from them.
+
+    input_ids and position_ids are (N, T); attention_mask is (N, T), or (N, T, T) for trees: true where a token may
+    attend. states (U,) are the states that are read, as n * T + t; reads (R, 2) a state's place in states
+    and the id whose log-probability is read there; owner (R, 2) the example and candidate that it counts for.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    position_ids: Tensor
+    states: Tensor
+    reads: Tensor
+    owner: np.ndarray
+
+
+def share_prefix(sequences: Sequence[Sequence[int]], scored: Sequence[tuple[int, int]]) -> Candidates:
+    """Candidates from whole sequences: the prefix is what they have in common before anything that is scored.
+
+    >>> share_prefix([[5, 6, 7, 8], [5, 6, 9]], [(2, 4), (2, 3)])
+    Candidates(prefix=(5, 6), branches=((7, 8), (9,)), scored=((2, 4), (2, 3)))
+    """
+    limit = min(first for first, _ in scored)
+    common = 0
+    while common < limit and len({sequence[common] for sequence in sequences}) == 1:
+        common += 1
+    return Candidates(
+        prefix=tuple(sequences[0][:common]),
+        branches=tuple(tuple(sequence[common:]) for sequence in sequences),
+        scored=tuple(scored),
+    )
+
+
+def tree_rows(examples: Sequence[Candidates], *, pad_id: int, side: Side = "right") -> Reading:
+    """One row for each example, all its candidates in it; the mask is (N, T, T).
+
+    >>> one = share_prefix([[5, 6, 7, 8], [5, 6, 9, 4]], [(2, 4), (2, 4)])
+    >>> reading = tree_rows([one], pad_id=0)
+    >>> reading.input_ids.tolist(), reading.position_ids.tolist()
+    ([[5, 6, 7, 9]], [[0, 1, 2, 2]])
+    >>> reading.attention_mask[0].int().tolist()
+    [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 0, 1]]
+    """
+    n_tokens = max(example.tree_length for example in examples)
+    ids, positions = _blank(len(examples), n_tokens, pad_id)
+    part = np.full((len(examples), n_tokens), -1)  # 0 the prefix, c + 1 a candidate, -1 padding
+    places: list[tuple[int, int, int, int]] = []
+    for b, example in enumerate(examples):
+        first = 0 if side == "right" else n_tokens - example.tree_length
+        n_prefix = len(example.prefix)
+        ids[b, first : first + n_prefix] = example.prefix
+        positions[b, first : first + n_prefix] = np.arange(n_prefix)
+        part[b, first : first + n_prefix] = 0
+        at = first + n_prefix
+        for c in range(len(example.branches)):
+            fed = example.fed(c)
+            ids[b, at : at + len(fed)] = fed
+            positions[b, at : at + len(fed)] = n_prefix + np.arange(len(fed))
+            part[b, at : at + len(fed)] = c + 1
+            for state, target in example.targets(c):
+                place = first + state if state < n_prefix else at + state - n_prefix
+                places.append((b * n_tokens + place, target, b, c))
+            at += len(fed)
+    same = (part[:, None, :] == part[:, :, None]) | ((part[:, None, :] == 0) & (part[:, :, None] > 0))
+    allowed = same & np.tri(n_tokens, dtype=bool)  # a pad attends to pads, so that no state is NaN
+    return _reading(ids, torch.from_numpy(allowed), positions, places)
+
+
+def separate_rows(examples: Sequence[Candidates], *, pad_id: int, side: Side = "right") -> Reading:
+    """One row for each candidate; the mask is (N, T)."""
+    each = list(_pairs(examples))
+    rows = [(*examples[b].prefix, *examples[b].fed(c)) for b, c in each]
+    reads = [(n, *target, b, c) for n, (b, c) in enumerate(each) for target in examples[b].targets(c)]
+    return _padded(rows, reads, pad_id=pad_id, side=side)
+
+
+def prefix_then_branches(
+    examples: Sequence[Candidates], *, pad_id: int, side: Side = "right"
+) -> tuple[Reading, Reading | None, list[int]]:
+    """The prefixes, then a row for each branch that is fed, with the example it belongs to: for a key-value cache.
+
+    The branches' mask covers the padded prefix and themselves; None where no branch is fed. Prefixes are not empty.
+    """
+    sizes = [len(example.prefix) for example in examples]
+    each = [(b, c) for b, c in _pairs(examples) if examples[b].fed(c)]
+    row_of = {pair: row for row, pair in enumerate(each)}
+    ends, inner = [], []
+    for b, c in _pairs(examples):
+        for state, target in examples[b].targets(c):
+            if state < sizes[b]:
+                ends.append((b, state, target, b, c))
+            else:
+                inner.append((row_of[b, c], state - sizes[b], target, b, c))
+    prefixes = _padded([example.prefix for example in examples], ends, pad_id=pad_id, side=side)
+    if not each:
+        return prefixes, None, []
+    fed = _padded([examples[b].fed(c) for b, c in each], inner, pad_id=pad_id, side="right")
+    rows = [b for b, _ in each]
+    return (
+        prefixes,
+        fed._replace(
+            attention_mask=torch.cat([prefixes.attention_mask[rows], fed.attention_mask], dim=1),
+            position_ids=fed.position_ids + torch.tensor([sizes[b] for b in rows])[:, None],
+        ),
+        rows,
+    )
+
+
+def masked_rows(examples: Sequence[Masked], *, pad_id: int, side: Side = "right") -> Reading:
+    """Every row of every example; the mask is (N, T)."""
+    rows = [row for example in examples for row in example.rows]
+    reads, offset = [], 0
+    for b, example in enumerate(examples):
+        reads += [(offset + n, position, target, b, c) for n, position, target, c in example.reads]
+        offset += len(example.rows)
+    return _padded(rows, reads, pad_id=pad_id, side=side)
+
+
+def _pairs(examples: Sequence[Candidates]) -> Iterator[tuple[int, int]]:
+    return ((b, c) for b, example in enumerate(examples) for c in range(len(example.branches)))
+
+
+def _padded(
+    rows: Sequence[Sequence[int]], reads: Sequence[tuple[int, int, int, int, int]], *, pad_id: int, side: Side
+) -> Reading:
+    n_tokens = max(map(len, rows))
+    ids, positions = _blank(len(rows), n_tokens, pad_id)
+    mask = np.zeros_like(ids)
+    firsts = []
+    for n, row in enumerate(rows):
+        first = 0 if side == "right" else n_tokens - len(row)
+        ids[n, first : first + len(row)] = row
+        positions[n, first : first + len(row)] = np.arange(len(row))
+        mask[n, first : first + len(row)] = 1
+        firsts.append(first)
+    places = [(n * n_tokens + firsts[n] + at, target, b, c) for n, at, target, b, c in reads]
+    return _reading(ids, torch.from_numpy(mask), positions, places)
+
+
+def _blank(n_rows: int, n_tokens: int, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.full((n_rows, n_tokens), pad_id, np.int64), np.zeros((n_rows, n_tokens), np.int64)
+
+
+def _reading(ids: np.ndarray, mask: Tensor, positions: np.ndarray, places: list[tuple[int, int, int, int]]) -> Reading:
+    """From (state, target id, example, candidate) of each log-probability; a state is computed once."""
+    table = np.asarray(places, np.int64).reshape(-1, 4)
+    states, at = np.unique(table[:, 0], return_inverse=True)
+    return Reading(
+        torch.from_numpy(ids),
+        mask,
+        torch.from_numpy(positions),
+        torch.from_numpy(states),
+        torch.from_numpy(np.stack([at.reshape(-1), table[:, 1]], axis=1)),
+        table[:, 2:],
+    )

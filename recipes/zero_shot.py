@@ -1,0 +1,22 @@
+"""Score a task with a backbone as it is, without training.
+
+accelerate launch recipes/zero_shot.py task=sst2 backbone=smollm2
+accelerate launch recipes/zero_shot.py task=race_middle backbone=gpt1 zero_shot=heuristic zero_shot.limit=1000
+accelerate launch recipes/zero_shot.py task=mrpc backbone=bert_base zero_shot=fill_mask
+accelerate launch recipes/zero_shot.py -m task=sst2,cola,rte backbone=smollm2,gpt2 zero_shot=likelihood
+"""
+
+from trainers.config import FinetuneConfig
+from trainers.launch import recipe
+
+
+@recipe("zero_shot", FinetuneConfig)
+def main(config: FinetuneConfig) -> None:
+    """Score, and leave a run folder."""
+    from trainers.zero_shot.run import zero_shot
+
+    zero_shot(config)
+
+
+if __name__ == "__main__":
+    main()

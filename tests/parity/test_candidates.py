@@ -1,0 +1,153 @@
+"""Candidates in one row, by a key-value cache, or in rows of their own: the same log-probabilities, those by hand."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+
+from heads.candidates import Masked, share_prefix
+from heads.errors import InputError
+from trainers.backbones.openai_gpt import use_fast_attention
+from trainers.zero_shot.scoring import Scorer
+
+CAUSAL = ("openai-gpt", "gpt2", "llama", "qwen3")
+LAYOUTS = {"openai-gpt": ("separate", "tree")}
+
+
+def causal_model(tiny_model, kind):
+    model = tiny_model(AutoModelForCausalLM, kind)
+    if kind == "openai-gpt":
+        use_fast_attention(model)
+    return model
+
+
+@pytest.fixture(scope="module")
+def items():
+    """Prefixes of 1 to 8 tokens, 1 to 4 candidates of 1 to 6, some scored from their middle, some with equal starts."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(8):
+        prefix = rng.integers(3, 60, rng.integers(1, 9)).tolist()
+        sequences = [prefix + rng.integers(3, 60, rng.integers(1, 7)).tolist() for _ in range(rng.integers(1, 5))]
+        spans = [(int(rng.integers(len(prefix), len(one))), len(one)) for one in sequences]
+        found.append(share_prefix(sequences, spans))
+    found.append(share_prefix([[5, 6, 7, 8], [5, 6, 7, 9]], [(2, 4), (2, 4)]))
+    found.append(share_prefix([[5, 6, 7], [5, 6, 8]], [(2, 3), (2, 3)]))  # nothing but the prefix is fed
+    return found
+
+
+def by_hand(model, items):
+    """Each candidate alone, unpadded, through the model's own logits."""
+    found = []
+    for item in items:
+        row = []
+        for c, branch in enumerate(item.branches):
+            ids = torch.tensor([[*item.prefix, *branch]])
+            with torch.no_grad():
+                log_probs = model(input_ids=ids).logits[0].log_softmax(dim=-1)
+            first, last = item.scored[c]
+            row.append(sum(log_probs[t - 1, ids[0, t]].item() for t in range(first, last)))
+        found.append(row)
+    return found
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize(
+    ("kind", "layout"), [(k, x) for k in CAUSAL for x in LAYOUTS.get(k, ("separate", "tree", "cache"))]
+)
+def test_every_layout_gives_the_sums_by_hand(tiny_model, items, kind, layout, side):
+    model = causal_model(tiny_model, kind)
+    totals, counts = Scorer(model, 0, layout=layout, side=side).totals(items)
+    for b, row in enumerate(by_hand(model, items)):
+        np.testing.assert_allclose(totals[b, : len(row)], row, atol=1e-5)
+        assert np.isneginf(totals[b, len(row) :]).all()
+        assert counts[b, : len(row)].tolist() == [last - first for first, last in items[b].scored]
+
+
+@pytest.mark.parametrize("kind", CAUSAL)
+def test_auto_takes_the_tree_where_the_model_takes_its_mask(tiny_model, kind):
+    assert Scorer(causal_model(tiny_model, kind), 0).layout == "tree"
+
+
+def test_auto_takes_separate_rows_where_the_model_knows_no_other_mask(tiny_model):
+    assert Scorer(tiny_model(AutoModelForCausalLM, "openai-gpt"), 0).layout == "separate"  # transformers' own attention
+
+
+def test_a_layout_that_the_model_cannot_give_is_refused(tiny_model):
+    with pytest.raises(InputError, match=r"zero_shot\.candidates=cache: this model \(openai-gpt\) does not give"):
+        Scorer(causal_model(tiny_model, "openai-gpt"), 0, layout="cache")
+
+
+def test_a_tree_longer_than_a_sliding_window_is_scored_in_rows_of_its_own(tiny_model, items):
+    model = tiny_model(AutoModelForCausalLM, "llama")
+    scorer = Scorer(model, 0, layout="tree")
+    expected, _ = scorer.totals(items)
+    scorer.window = 4
+    seen = []
+    handle = model.register_forward_pre_hook(lambda m, a, k: seen.append(k["attention_mask"].dim()), with_kwargs=True)
+    found, _ = scorer.totals(items)
+    handle.remove()
+    assert seen == [2]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_only_the_states_that_are_read_reach_the_output_layer(tiny_model):
+    model = causal_model(tiny_model, "gpt2")
+    scorer = Scorer(model, 0, layout="tree")
+    seen = []
+    handle = model.lm_head.register_forward_hook(lambda m, inputs, out: seen.append(out.shape[:2]))
+    scorer.totals([share_prefix([[*range(3, 20), 7, 8], [*range(3, 20), 9]], [(17, 19), (17, 18)])])
+    handle.remove()
+    assert seen == [(1, 2)]  # the prefix's last state, which both candidates share, and the first candidate's first
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "modernbert", "deberta-v2"])
+def test_masked_rows_give_the_sums_by_hand(tiny_model, kind, side):
+    model = tiny_model(AutoModelForMaskedLM, kind)
+    rows = [((11, 3, 9, 4, 12), (11, 9, 4, 12)), ((11, 7, 12),)]  # no id that pads in any of them
+    reads = [((0, 2, 20, 0), (0, 2, 21, 1), (1, 1, 5, 1)), ((0, 1, 30, 0),)]
+    items = [Masked(*one) for one in zip(rows, reads, strict=True)]
+    totals, counts = Scorer(model, 0, side=side).totals(items)
+
+    def log_prob(row, position, target):
+        with torch.no_grad():
+            return model(input_ids=torch.tensor([row])).logits[0, position].log_softmax(-1)[target].item()
+
+    expected = [[log_prob(rows[0][0], 2, 20), log_prob(rows[0][0], 2, 21) + log_prob(rows[0][1], 1, 5)]]
+    expected += [[log_prob(rows[1][0], 1, 30), -np.inf]]
+    np.testing.assert_allclose(totals, expected, atol=1e-5)
+    assert counts.tolist() == [[1, 2], [1, 1]]
+
+
+def test_half_precision_is_close(tiny_model, items):
+    exact, _ = Scorer(causal_model(tiny_model, "llama"), 0, layout="tree").totals(items)
+    half = causal_model(tiny_model, "llama").to(torch.bfloat16)
+    found, _ = Scorer(half, 0, layout="tree").totals(items)
+    present = np.isfinite(exact)
+    np.testing.assert_allclose(found[present], exact[present], rtol=0.03, atol=0.1)
+
+
+def test_batches_change_no_sum(tiny_model, items):
+    from accelerate import Accelerator
+
+    from trainers.zero_shot.scoring import score_items
+
+    scorer = Scorer(causal_model(tiny_model, "qwen3"), 0, layout="tree")
+    accelerator = Accelerator()
+    small, large = (score_items(accelerator, scorer, items, max_tokens=n)[0] for n in (1, 10_000))
+    np.testing.assert_allclose(small, large, atol=1e-5)
+
+
+def test_shared_starts_are_scored_though_they_are_the_same():
+    item = share_prefix([[5, 6, 7, 8], [5, 6, 7, 9]], [(2, 4), (2, 4)])
+    assert item.prefix == (5, 6)
+    assert [item.targets(c) for c in (0, 1)] == [[(1, 7), (2, 8)], [(1, 7), (2, 9)]]
+
+
+def test_the_prefix_is_no_longer_than_what_all_have_in_common():
+    for a, b in itertools.product(([1, 2, 3], [1, 2, 4, 5]), repeat=2):
+        item = share_prefix([a, b], [(2, len(a)), (2, len(b))])
+        assert [[*item.prefix, *branch] for branch in item.branches] == [a, b]

@@ -1,0 +1,195 @@
+"""Prompts in token ids: the boundary between a prompt and what is scored lies in the text, not between tokens.
+
+A prompt with its candidate is tokenised as one text. A token is scored where it holds a scored character, so that a
+vocabulary that merges across the boundary is read as it would be in running text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from heads.candidates import Candidates, Masked, share_prefix
+from heads.errors import InputError
+from heads.example import Example
+from heads.prompts import Filled, Template, candidates, field_values
+from trainers.data.tokenizers import special_runs
+
+T = TypeVar("T", Candidates, Masked)
+
+
+class Spans(NamedTuple):
+    """A filled prompt in token ids, special tokens included; its scored tokens are first to last - 1."""
+
+    ids: list[int]
+    first: int
+    last: int
+
+
+class Prompted(NamedTuple, Generic[T]):
+    """An example ready to be scored: its candidates, the characters of each, and whether its texts were cut."""
+
+    candidates: T
+    chars: list[int]
+    cut: bool
+
+
+@dataclass(frozen=True)
+class Prompter:
+    """Examples to token ids, for one template and tokenizer.
+
+    names are the task's names of an example's texts; words the label words in the labels' order, empty where the
+    examples bring candidates of their own. n_ctx is the longest sequence in tokens: the longest text is cut to fit.
+    """
+
+    tokenizer: Any
+    n_ctx: int
+    template: Template
+    names: Sequence[str]
+    words: Sequence[str]
+    chat: bool = False
+
+    def causal(self, examples: Sequence[Example]) -> list[Prompted[Candidates]]:
+        """Examples for a causal model.
+
+        Raises:
+            InputError: a prompt is too long without its texts, or a scored text is one token that nothing predicts.
+        """
+        return [
+            Prompted(self._share(spans, example), [len(_scored_text(one)) for one in filled], cut)
+            for example, filled, spans, cut in self._fitted(examples, self._before)
+        ]
+
+    def masked(self, examples: Sequence[Example]) -> list[Prompted[Masked]]:
+        """Examples for a masked LM: each scored token is masked in its turn, the others stay (Salazar et al. 2020).
+
+        A label word of one piece is so read at one mask, and candidates of one piece share their row.
+
+        Raises:
+            InputError: a prompt is too long without its texts.
+        """
+        return [
+            Prompted(self._mask(spans), [len(_scored_text(one)) for one in filled], cut)
+            for _, filled, spans, cut in self._fitted(examples, self._around)
+        ]
+
+    def unconditional(self, example: Example) -> Candidates | None:
+        """The candidates after the template's last words alone; None where that has no meaning, or no token to score.
+
+        See heads/prompts.py.
+        """
+        answers = candidates(example, self.template, self.words)
+        filled = [None if self.chat or answer is None else self.template.unconditional(answer) for answer in answers]
+        if any(one is None for one in filled):
+            return None
+        spans = self._tokenise([one for one in filled if one is not None], self._before)
+        return self._share(spans, example) if all(1 <= one.first < one.last for one in spans) else None
+
+    def _fill(self, example: Example) -> list[Filled]:
+        fields = field_values(example, self.names, self.words)
+        if not self.chat:
+            answers = candidates(example, self.template, self.words)
+            return [self.template.fill(fields, answer) for answer in answers]
+        message = self.template.fill(fields, None).text
+        asked = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": message}], tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+        answers = candidates(example, Template(f"{self.template.pattern}{{answer}}"), self.words)
+        return [Filled(f"{asked}{answer}", len(asked), len(f"{asked}{answer}")) for answer in answers]
+
+    def _fitted(
+        self, examples: Sequence[Example], around: tuple[list[int], list[int]]
+    ) -> list[tuple[Example, list[Filled], list[Spans], bool]]:
+        """Each example with its prompts, tokenised all at once; then those that are too long again, cut."""
+        filled = [self._fill(example) for example in examples]
+        spans = iter(self._tokenise([one for each in filled for one in each], around))
+        found = []
+        for example, each in zip(examples, filled, strict=True):
+            mine, kept, cut = [next(spans) for _ in each], example, False
+            while (over := max(len(one.ids) for one in mine) - self.n_ctx) > 0:
+                kept, cut = self._cut(kept, over), True
+                each = self._fill(kept)
+                mine = self._tokenise(each, around)
+            found.append((kept, each, mine, cut))
+        return found
+
+    def _cut(self, example: Example, over: int) -> Example:
+        """The example with its longest text shorter by that many tokens, at its end."""
+        longest = max(range(len(example.texts)), key=lambda i: len(example.texts[i]))
+        text = example.texts[longest]
+        offsets = self._encode([text])["offset_mapping"][0]
+        if len(offsets) <= over + 1:
+            raise InputError(
+                f"row {example.guid}: the prompt '{self.template.pattern}' and its candidates alone are longer than "
+                f"the {self.n_ctx} tokens that fit: use a shorter template"
+            )
+        kept = text[: offsets[len(offsets) - over - 1][1]]
+        return replace(example, texts=(*example.texts[:longest], kept, *example.texts[longest + 1 :]))
+
+    def _encode(self, texts: list[str]) -> Any:
+        # A row that spells a special token is plain text; a chat's own markers are not.
+        return self.tokenizer(
+            texts,
+            add_special_tokens=False,
+            split_special_tokens=not self.chat,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            verbose=False,
+        )
+
+    def _tokenise(self, filled: Sequence[Filled], around: tuple[list[int], list[int]]) -> list[Spans]:
+        encoded = self._encode([one.text for one in filled])
+        return [
+            self._spans(one, ids, offsets, around)
+            for one, ids, offsets in zip(filled, encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        ]
+
+    def _spans(
+        self, filled: Filled, ids: list[int], offsets: list[tuple[int, int]], around: tuple[list[int], list[int]]
+    ) -> Spans:
+        opening, closing = around
+        if not closing and not opening and filled.start == 0 and self._start is not None:
+            opening = [self._start]  # so that a text that is scored from its first token has something before it
+        scored = [t for t, (a, b) in enumerate(offsets) if b > filled.start and a < filled.end and b > a]
+        first = len(opening) + (scored[0] if scored else 0)
+        last = len(opening) + (scored[-1] + 1 if scored else 0)
+        return Spans([*opening, *ids, *closing], first, last)
+
+    def _share(self, spans: list[Spans], example: Example) -> Candidates:
+        bounds = [(max(one.first, 1), one.last) for one in spans]
+        if any(first >= last for first, last in bounds):
+            raise InputError(f"row {example.guid}: a scored text is one token, which nothing predicts")
+        if self.chat and len({one.ids[first] for one, (first, _) in zip(spans, bounds, strict=True)}) == len(spans):
+            bounds = [(first, first + 1) for first, _ in bounds]  # the first answer token tells them apart
+        return share_prefix([one.ids for one in spans], bounds)
+
+    def _mask(self, spans: list[Spans]) -> Masked:
+        rows: dict[tuple[int, ...], int] = {}
+        reads = []
+        for c, (ids, first, last) in enumerate(spans):
+            for t in range(first, last):
+                row = (*ids[:t], self.tokenizer.mask_token_id, *ids[t + 1 :])
+                reads.append((rows.setdefault(row, len(rows)), t, ids[t], c))
+        return Masked(tuple(rows), tuple(reads))
+
+    @cached_property
+    def _around(self) -> tuple[list[int], list[int]]:
+        """What the tokenizer itself puts before and after a text."""
+        found = self.tokenizer("a", return_special_tokens_mask=True)
+        runs = special_runs(found["input_ids"], found["special_tokens_mask"])
+        return list(runs[0]), list(runs[-1]) if len(runs) > 1 else []
+
+    @cached_property
+    def _before(self) -> tuple[list[int], list[int]]:
+        """What it puts before a text; a text that goes on has no end. A chat template writes its own."""
+        return ([], []) if self.chat else (self._around[0], [])
+
+    @cached_property
+    def _start(self) -> int | None:
+        """A token to begin from, in a vocabulary that has one."""
+        found = self.tokenizer.bos_token_id
+        return self.tokenizer.eos_token_id if found is None else found
+
+
+def _scored_text(filled: Filled) -> str:
+    return filled.text[filled.start : filled.end].strip()

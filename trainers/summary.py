@@ -1,0 +1,107 @@
+"""A finished run for a reader: one table of baselines, zero-shot and fine-tuned scores, and what was done."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+
+def summary(result: dict[str, Any], folder: Path) -> None:
+    """Print what a run found; result is what result.json holds."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=min(Console().width, 110) if Console().is_terminal else 110)
+    title = f"{result['task']} · {result['backbone']} · seed {result['seed']}"
+    table = Table(title=title, title_justify="left")
+    zero_shot, tuned = result["zero_shot"], result.get("finetune", {})
+    stage_zero = zero_shot["method"] != "none"
+    headings = ["split", "metric", *(["chance", "majority", "zero-shot [95 %]"] if stage_zero else [])]
+    for heading in [*headings, *(["fine-tuned"] if tuned else [])]:
+        table.add_column(heading, justify="left" if heading in ("split", "metric") else "right")
+    for split, metric in _cells(zero_shot, tuned):
+        row = [split, metric]
+        if stage_zero:
+            row += [_percent(zero_shot[name].get(split, {}).get(metric)) for name in ("chance", "majority")]
+            row += [_zero_shot_cell(zero_shot, split, metric)]
+        if tuned:
+            row += [_percent(tuned.get(split, {}).get(metric))]
+        table.add_row(*row, style="bold" if _is_primary(result, split, metric) else None)
+    console.print(table)
+    for line in [*_zero_shot_lines(zero_shot), *(_train_lines(result) if tuned else [])]:
+        console.print(line)
+    console.print(f"run folder: {folder}", soft_wrap=True)
+
+
+def _cells(zero_shot: dict[str, Any], tuned: dict[str, Any]) -> list[tuple[str, str]]:
+    """Every split and metric that has a number."""
+    splits = list(dict.fromkeys([*tuned, *zero_shot.get("intervals", {})]))
+    return [(split, metric) for split in splits for metric in tuned.get(split) or zero_shot[split]]
+
+
+def _is_primary(result: dict[str, Any], split: str, metric: str) -> bool:
+    primary = result["primary"]
+    return (split, metric) == (primary["split"], primary["metric"])
+
+
+def _percent(value: float | None) -> str:
+    return "undefined" if value is None or not math.isfinite(value) else f"{100 * value:.2f}"
+
+
+def _zero_shot_cell(zero_shot: dict[str, Any], split: str, metric: str) -> str:
+    if metric not in zero_shot.get(split, {}):
+        return ""
+    interval = zero_shot["intervals"][split].get(metric)
+    shown = _percent(zero_shot[split][metric])
+    if interval is not None and all(bound is not None and math.isfinite(bound) for bound in interval):
+        shown += f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+    return f"{shown} {'≈' if at_chance(zero_shot, split, metric) else ' '}"
+
+
+def at_chance(zero_shot: dict[str, Any], split: str, metric: str) -> bool:
+    """Whether a zero-shot number's interval holds that of a guess."""
+    interval, guess = zero_shot["intervals"][split].get(metric), zero_shot["chance"][split].get(metric)
+    if interval is None or guess is None or None in interval:
+        return False
+    return interval[0] <= guess <= interval[1]
+
+
+def _zero_shot_lines(zero_shot: dict[str, Any]) -> list[str]:
+    if zero_shot["method"] == "none":
+        return [f"zero-shot: none ({zero_shot['reason']})"]
+    n = len(zero_shot["templates"])
+    rows = ", ".join(
+        f"{each['scored']} {name}" + (f" (a sample of {each['of']})" if each["scored"] < each["of"] else "")
+        for name, each in zero_shot["rows"].items()
+    )
+    lines = [
+        f"zero-shot: {zero_shot['method']}, {zero_shot['normalization']}, "
+        f"{n} template{'s' if n > 1 else ''} (version {zero_shot['template_version']}); rows: {rows}; "
+        f"{zero_shot['examples_per_second']:.1f} examples/s"
+    ]
+    if n > 1:
+        split = next(iter(zero_shot["spread"]))
+        metric = zero_shot["primary"]
+        spread = zero_shot["spread"][split].get(metric)
+        if spread:
+            lines.append(
+                f"{split} {metric} over templates: {_percent(spread['least'])} to {_percent(spread['greatest'])}"
+            )
+    if any(at_chance(zero_shot, split, metric) for split, each in zero_shot["intervals"].items() for metric in each):
+        lines.append("≈ not distinguishable from chance: the 95 % interval holds it")
+    return lines
+
+
+def _train_lines(result: dict[str, Any]) -> list[str]:
+    train, data = result["train"], result["data"]
+    rows = ", ".join(f"{count} {name}" for name, count in data["rows"].items())
+    lines = [
+        f"{train['steps']} updates, {train['epochs']:g} epochs in {train['seconds']:.0f} s: "
+        f"{train['examples_per_second']:.1f} examples/s, {train['tokens_per_second']:.0f} tokens/s, "
+        f"{100 * train['padding_fraction']:.1f} % padding",
+        f"rows: {rows} ({data['source']}); cut to fit the context: {sum(data['cut_examples'].values())}",
+    ]
+    if left_out := data["unlabelled_train_rows_left_out"]:
+        lines.append(f"train rows without a label, left out: {left_out}")
+    if result["degenerate"]:
+        lines.append(f"[bold red]degenerate run:[/] {result['degenerate_reason']}")
+    return lines

@@ -1,0 +1,1 @@
+"""Zero-shot evaluation: what a backbone does before any training."""

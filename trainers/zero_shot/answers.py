@@ -1,0 +1,115 @@
+"""One template's answers: examples to log-probabilities, to scores under every normalization, to predictions."""
+
+# N examples, C candidates
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from accelerate import Accelerator
+
+from heads.candidates import Candidates
+from heads.example import Example
+from heads.prompts import ANSWER, Template, candidates
+from heads.zero_shot import NORMALIZATIONS, LogProbs, expected_level, fit_threshold
+from trainers.config import PromptConfig, TaskConfig
+from trainers.data.prompts import Prompter
+from trainers.metrics import METRICS
+from trainers.zero_shot.scoring import Scorer, score_items
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one template gives on one split, by normalization; pmi is left out where it has no meaning.
+
+    scores are (N, C), predictions class indices or scores (N,). n_cut counts the examples whose texts were cut.
+    """
+
+    scores: dict[str, np.ndarray]
+    predictions: dict[str, np.ndarray]
+    n_cut: int
+
+
+@dataclass(frozen=True)
+class Asker:
+    """A model that is asked with a task's templates."""
+
+    accelerator: Accelerator
+    scorer: Scorer
+    tokenizer: object
+    n_ctx: int
+    method: str
+    task: TaskConfig  # with its labels
+    max_tokens: int
+
+    def scores(self, prompt: PromptConfig, examples: Sequence[Example], desc: str) -> tuple[dict[str, np.ndarray], int]:
+        """Scores of every candidate, (N, C), under every normalization that has a meaning; and how many were cut."""
+        prompter = self._prompter(prompt)
+        prompted = prompter.masked(examples) if self.method == "fill_mask" else prompter.causal(examples)
+        total, tokens = self._total([one.candidates for one in prompted], desc)
+        chars = np.ones_like(total)
+        for row, one in zip(chars, prompted, strict=True):
+            row[: len(one.chars)] = np.maximum(one.chars, 1)
+        found = LogProbs(total, tokens, chars, self._unconditional(prompter, examples, total.shape, desc))
+        named = {name: normalize(found) for name, normalize in NORMALIZATIONS.items()}
+        return {name: one for name, one in named.items() if one is not None}, sum(one.cut for one in prompted)
+
+    def answers(
+        self, prompt: PromptConfig, examples: Sequence[Example], thresholds: dict[str, float], desc: str
+    ) -> Answers:
+        """Answers to a prompt; thresholds, by normalization, are those of a prompt that has them."""
+        scores, n_cut = self.scores(prompt, examples, desc)
+        return Answers(
+            scores, {name: self._predict(prompt, one, thresholds.get(name)) for name, one in scores.items()}, n_cut
+        )
+
+    def thresholds(self, prompt: PromptConfig, train: Sequence[Example], desc: str) -> dict[str, float]:
+        """The threshold under each normalization that is best, by the primary metric, on labelled train examples."""
+        labels = np.array([example.label for example in train])
+        metric: Callable = METRICS.get(self.task.primary, METRICS["accuracy"])
+        scores, _ = self.scores(prompt, train, desc)
+        return {name: fit_threshold(one[:, 0], labels, metric) for name, one in scores.items()}
+
+    def _predict(self, prompt: PromptConfig, scores: np.ndarray, threshold: float | None) -> np.ndarray:
+        if threshold is not None:
+            return (scores[:, 0] >= threshold).astype(int)
+        if self.task.regression:
+            return expected_level(scores, np.array([float(level) for level in prompt.words]))
+        return scores.argmax(axis=1)
+
+    def _prompter(self, prompt: PromptConfig) -> Prompter:
+        words: list[str] = []
+        if self.task.structure != "multiple_choice":
+            keys = list(prompt.words) if self.task.regression else self.task.labels
+            words = [prompt.words.get(key, key) for key in keys]
+        template = Template(prompt.template, prompt.scored)
+        return Prompter(self.tokenizer, self.n_ctx, template, self.task.texts, words, chat=self.method == "chat")
+
+    def _total(self, items: Sequence, desc: str) -> tuple[np.ndarray, np.ndarray]:
+        return score_items(self.accelerator, self.scorer, items, max_tokens=self.max_tokens, desc=desc)
+
+    def _unconditional(
+        self, prompter: Prompter, examples: Sequence[Example], shape: tuple[int, ...], desc: str
+    ) -> np.ndarray | None:
+        """Each candidate's sum without the example's texts (N, C); the same candidates are scored once."""
+        if self.method == "fill_mask":
+            return None
+        asked: dict[tuple[str | None, ...], Candidates] = {}
+        keys = [tuple(candidates(example, prompter.template, prompter.words)) for example in examples]
+        for key, example in zip(keys, examples, strict=True):
+            if key not in asked:
+                item = prompter.unconditional(example)
+                if item is None:
+                    return None
+                asked[key] = item
+        sums, _ = self._total(list(asked.values()), f"{desc}, without its texts")
+        place = {key: n for n, key in enumerate(asked)}
+        found = np.zeros(shape)
+        for row, key in zip(found, keys, strict=True):
+            row[: len(key)] = sums[place[key], : len(key)]
+        return found
+
+
+def has_threshold(method: str, prompt: PromptConfig) -> bool:
+    """Whether a prompt's text is scored as a whole, so that two classes are told apart by a threshold."""
+    return method != "chat" and f"{{{ANSWER}}}" not in prompt.template

@@ -1,0 +1,87 @@
+"""Which family of scorers a backbone and a task allow, and the language model that it needs."""
+
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from transformers import PretrainedConfig
+
+from heads.errors import InputError
+from trainers.backbones.load import check_family, load_backbone, load_config
+from trainers.config import FinetuneConfig
+from trainers.config.zero_shot import METHODS
+
+# What auto takes first: what the backbone was trained for, then the paper's own way.
+ORDER = ("chat", "heuristic", "likelihood", "fill_mask")
+
+
+class Impossible(InputError):
+    """No family is possible for this backbone and task; the message says why."""
+
+
+def pick_method(config: FinetuneConfig, tokenizer: Any) -> str:
+    """The family that zero_shot.method names, or for auto the first that is possible.
+
+    Raises:
+        Impossible: auto, and none is.
+        InputError: the one that is named is not; the message names those that are.
+    """
+    hindrances = {method: hindrance(method, config, tokenizer, load_config(config.backbone)) for method in ORDER}
+    possible = [method for method, found in hindrances.items() if not found]
+    asked = config.zero_shot.method
+    if asked == "auto":
+        if possible:
+            return possible[0]
+        fitting = [m for m, family in METHODS.items() if family == config.backbone.family]
+        raise Impossible("; ".join(dict.fromkeys(hindrances[method] for method in fitting)))
+    if hindrances[asked]:
+        remedy = (
+            f"use {' or '.join(f'zero_shot={method}' for method in possible)}" if possible else "use zero_shot=none"
+        )
+        raise InputError(f"zero_shot={asked}: {hindrances[asked]}: {remedy}")
+    return asked
+
+
+def hindrance(method: str, config: FinetuneConfig, tokenizer: Any, hf_config: PretrainedConfig) -> str:
+    """Why a family is not possible, in words; empty where it is."""
+    backbone, task = config.backbone, config.task
+    if METHODS[method] != backbone.family:
+        kind = "a language model that predicts the next token" if METHODS[method] == "causal" else "a masked LM"
+        return f"{method} needs {kind}, and {backbone.name} is {backbone.family}"
+    if method == "chat" and not tokenizer.chat_template:
+        return f"{backbone.name}'s tokenizer has no chat template"
+    if method == "fill_mask" and tokenizer.mask_token_id is None:
+        return f"{backbone.name}'s tokenizer has no [MASK] token"
+    if method == "fill_mask" and not has_lm_head(backbone.weights, hf_config):
+        return f"{backbone.name}'s weights have no masked-LM head"
+    if method in ("chat", "fill_mask") and config.zero_shot.normalization == "pmi":
+        return f"pmi has no meaning for {method}"
+    if not task.prompts.of(method):
+        return f"{task.name} has no prompts.{method} in its YAML"
+    return ""
+
+
+def has_lm_head(weights: str, hf_config: PretrainedConfig) -> bool:
+    """Whether a bidirectional model was saved with its masked-LM head."""
+    saved_as = hf_config.architectures or []
+    return weights == "random" or any("MaskedLM" in name or "ForPreTraining" in name for name in saved_as)
+
+
+def load_scored_model(config: FinetuneConfig, accelerator: Accelerator) -> Any:
+    """The backbone as a language model, on the device, in the run's precision.
+
+    Raises:
+        InputError: it cannot be read, or its output layer is not among its weights.
+    """
+    set_seed(config.seed)  # of weights that are drawn, where the backbone's are
+    found = load_backbone(config.backbone, lm=True)
+    check_family(config.backbone, found.base)
+    if found.new_weights:
+        raise InputError(
+            f"backbone {config.backbone.name}: {', '.join(found.new_weights[:3])} is not among its weights, so its "
+            "predictions would be those of random numbers: use zero_shot=none"
+        )
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision, torch.float32)
+    model: Any = found.full
+    return model.to(device=accelerator.device, dtype=dtype)

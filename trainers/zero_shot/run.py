@@ -1,0 +1,50 @@
+"""recipes/zero_shot.py: stage 0 alone, in a folder of its own."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from heads.errors import InputError
+from trainers.accelerator import start_accelerator
+from trainers.config import FinetuneConfig
+from trainers.data.records import load_scored
+from trainers.results import environment, write_result
+from trainers.runs import open_folder
+from trainers.summary import summary
+from trainers.zero_shot.stage import FOUND, stage_zero
+
+
+def zero_shot(config: FinetuneConfig) -> dict[str, Any]:
+    """Score a task without training, as the config says; returns what result.json holds.
+
+    Raises:
+        InputError: the method is not possible, or something that the user typed or supplied is wrong.
+    """
+    folder = Path(config.run_dir)
+    accelerator = start_accelerator(config.mixed_precision, [], folder)
+    config = replace(config, mixed_precision=accelerator.mixed_precision)
+    with accelerator.main_process_first():
+        if accelerator.is_main_process:
+            open_folder(folder, config)
+            (folder / FOUND).unlink(missing_ok=True)
+        records = load_scored(config.task, config.data, config.zero_shot.splits)
+    found = stage_zero(config, folder, accelerator, records)
+    if found["method"] == "none":
+        raise InputError(f"there is no zero-shot evaluation of {config.backbone.name}: {found['reason']}")
+    split = next(iter(found["intervals"]), None)
+    metric = found["primary"]
+    result = {
+        "task": config.task.name,
+        "backbone": config.backbone.name,
+        "seed": config.seed,
+        "zero_shot": found,
+        "primary": {"split": split, "metric": metric, "value": found[split].get(metric) if split else None},
+        "train": {"mixed_precision": accelerator.mixed_precision, "processes": accelerator.num_processes},
+        "data": {"source": records.source, "validation_cut": records.cut},
+        "versions": environment(),
+    }
+    if accelerator.is_main_process:
+        write_result(folder, result)
+        (folder / FOUND).unlink()
+        summary(result, folder)
+    return result
