@@ -117,7 +117,7 @@ def candidates(example: Example, template: Template, words: Sequence[str]) -> li
     if words:
         return list(words)
     if OPTIONS in template.fields:
-        return _letters(example)
+        return [*_letters(example)]
     return [choice.strip() for choice in example.choices]
 
 

@@ -10,8 +10,10 @@ from importlib.metadata import packages_distributions
 
 import pytest
 
-from trainers import adapters, config, objectives, optim
+from heads import zero_shot
+from trainers import adapters, config, metrics, objectives, optim
 from trainers.launch import CONF
+from trainers.zero_shot import baselines, method
 
 ROOT = CONF.parent
 HEADS = sorted((ROOT / "heads").rglob("*.py"))
@@ -100,3 +102,7 @@ def test_the_names_that_a_config_knows_are_those_of_the_tables():
     assert set(config.OPTIMIZERS) == set(optim.OPTIMIZERS)
     assert set(config.LOSSES) == {"auto", *objectives.LOSSES}
     assert set(config.ADAPTERS) == {"none", *adapters.ADAPTERS}
+    assert set(config.zero_shot.NORMALIZATIONS) == set(zero_shot.NORMALIZATIONS)
+    assert set(config.zero_shot.METHODS) == set(method.ORDER)
+    assert {file.stem for file in (ROOT / "conf" / "zero_shot").glob("*.yaml")} == {"none", "auto", *method.ORDER}
+    assert set(baselines.CHANCE) == set(metrics.METRICS)

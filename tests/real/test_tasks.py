@@ -62,6 +62,14 @@ def test_two_updates_and_an_evaluation(compose, data, models, tmp_path, task, ba
     assert result["primary"]["split"] == "validation"
     config = compose(f"task={task}")
     assert set(result["finetune"]["validation"]) == set(config.task.metrics)
+    stage_zero = result["zero_shot"]
+    if config.task.prompts.version:
+        causal = "heuristic" if config.task.prompts.heuristic else "likelihood"
+        assert stage_zero["method"] == (causal if backbone == "gpt1" else "fill_mask")
+        assert set(stage_zero["validation"]) == set(config.task.metrics)
+        assert stage_zero["rows"]["validation"] == {"scored": 12, "of": 12}
+    else:
+        assert stage_zero["method"] == "none"
     lines = [json.loads(line) for line in Path(tmp_path / "run" / "predictions.jsonl").read_text().splitlines()]
     assert {line["split"] for line in lines} >= {"validation"}
     assert sum(line["split"] == "validation" for line in lines) == 12

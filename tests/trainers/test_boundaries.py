@@ -1,4 +1,4 @@
-"""The boundary between prompt and answer, in four kinds of vocabulary: what is scored, and that nothing is scored twice."""
+"""The boundary between prompt and answer, in four kinds of vocabulary: which tokens are scored."""
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers

@@ -165,6 +165,20 @@ def read_examples(name: str, rows: "Dataset", task: TaskConfig, labels: list[str
     ]
 
 
+def read_labels(name: str, rows: "Dataset", task: TaskConfig, labels: list[str]) -> list[int | float]:
+    """One split's labels alone, those that are known; without reading the texts where a column holds them.
+
+    Raises:
+        InputError: a label is unknown.
+    """
+    if task.label in rows.column_names:
+        to_label = _to_label(task, labels, source_names(rows, task))
+        found = [to_label(value, f"{name}-{i}") for i, value in enumerate(rows[task.label])]
+    else:
+        found = [example.label for example in read_examples(name, rows, task, labels)]
+    return [label for label in found if label is not None]
+
+
 def encode_split(name: str, rows: "Dataset", task: TaskConfig, encoder: Encoder, labels: list[str]) -> Split:
     """One split's rows, encoded; the table is found again where the same content was encoded before.
 

@@ -14,7 +14,7 @@ from heads.errors import InputError
 from heads.example import Example
 from trainers.backbones.load import load_tokenizer, n_positions
 from trainers.config import FinetuneConfig, PromptConfig, TaskConfig
-from trainers.data.encode import read_examples, source_names
+from trainers.data.encode import read_examples, read_labels, source_names
 from trainers.data.labels import with_labels
 from trainers.data.records import Records
 from trainers.metrics import METRICS, score
@@ -65,15 +65,20 @@ def stage_zero(config: FinetuneConfig, folder: Path, accelerator: Accelerator, r
         method = pick_method(config, tokenizer)
     except Impossible as error:
         return {"method": "none", "reason": str(error)}
-    samples, train, task = _samples(config, records)
+    samples, task = _samples(config, records)
+    train = records.splits.get("train")
     model = load_scored_model(config, accelerator)
     pad_id = tokenizer.pad_token_id
+    prompts = task.prompts.of(method)
     scorer = Scorer(model, pad_id if isinstance(pad_id, int) else 0, layout=config.zero_shot.candidates)
     n_ctx = min(n_positions(model.base_model), config.head.n_ctx or 10**9)
     asker = Asker(accelerator, scorer, tokenizer, n_ctx, method, task, config.zero_shot.tokens)
     began = time.perf_counter()
-    prompts = task.prompts.of(method)
-    thresholds = [_threshold(asker, prompt, train, config) for prompt in prompts]
+    fold = _threshold_fold(config, task, train) if any(has_threshold(method, prompt) for prompt in prompts) else []
+    thresholds = [
+        asker.thresholds(prompt, fold, "zero-shot threshold") if has_threshold(method, prompt) else {}
+        for prompt in prompts
+    ]
     answers = {
         sample.name: [
             asker.answers(prompt, sample.examples, thresholds[n], f"zero-shot {sample.name} {n + 1}/{len(prompts)}")
@@ -84,8 +89,9 @@ def stage_zero(config: FinetuneConfig, folder: Path, accelerator: Accelerator, r
     seconds = time.perf_counter() - began
     found = _head(config, method, task, scorer.layout, thresholds) | {"seconds": seconds}
     found["examples_per_second"] = len(prompts) * sum(len(sample.examples) for sample in samples) / seconds
+    labels = read_labels("train", train, task, task.labels) if train is not None else []
     for sample in samples:
-        _add_split(found, config, task, sample, answers[sample.name], train)
+        _add_split(found, config, task, sample, answers[sample.name], labels)
     if accelerator.is_main_process:
         lines = [line for sample in samples for line in _lines(sample, answers[sample.name], task, found)]
         write_text(folder / PREDICTIONS, "".join(f"{line}\n" for line in lines))
@@ -93,8 +99,8 @@ def stage_zero(config: FinetuneConfig, folder: Path, accelerator: Accelerator, r
     return found
 
 
-def _samples(config: FinetuneConfig, records: Records) -> tuple[list[Sample], list[Example], TaskConfig]:
-    """The splits that are scored, the train examples (for a threshold and the majority class), the task's labels."""
+def _samples(config: FinetuneConfig, records: Records) -> tuple[list[Sample], TaskConfig]:
+    """The splits that are scored, and the task with its labels."""
     task, wanted = config.task, config.zero_shot.splits
     for name in wanted or []:
         if name not in records.splits:
@@ -104,18 +110,15 @@ def _samples(config: FinetuneConfig, records: Records) -> tuple[list[Sample], li
     examples = {
         name: read_examples(name, rows, task, task.labels)
         for name, rows in records.splits.items()
-        if name == "train" or wanted is None or name in wanted
+        if name in (wanted or [other for other in records.splits if other != "train"])
     }
-    names = wanted or [
-        name for name, found in examples.items() if name != "train" and any(e.label is not None for e in found)
-    ]
+    names = wanted or [name for name, found in examples.items() if any(e.label is not None for e in found)]
     if not names:
         raise InputError(
             f"{task.name} has no validation or test split with labels in its source: name one to score, such as "
             "zero_shot.splits=[train]"
         )
-    train = [example for example in examples.get("train", []) if example.label is not None]
-    return [_sample(name, examples[name], config) for name in names], train, task
+    return [_sample(name, examples[name], config) for name in names], task
 
 
 def _sample(name: str, examples: list[Example], config: FinetuneConfig) -> Sample:
@@ -126,17 +129,20 @@ def _sample(name: str, examples: list[Example], config: FinetuneConfig) -> Sampl
     return Sample(name, [examples[i] for i in sorted(drawn)], len(examples))
 
 
-def _threshold(asker: Asker, prompt: PromptConfig, train: list[Example], config: FinetuneConfig) -> dict[str, float]:
-    """A prompt's thresholds, fitted on train rows alone; empty where it has none."""
-    if not has_threshold(asker.method, prompt):
-        return {}
-    if not train or "train" in (config.zero_shot.splits or []):
+def _threshold_fold(config: FinetuneConfig, task: TaskConfig, train: Any) -> list[Example]:
+    """The labelled train examples that thresholds are fitted on, a seeded sample.
+
+    Raises:
+        InputError: there are none, or they are among those that are scored.
+    """
+    if train is None or "train" in (config.zero_shot.splits or []):
         raise InputError(
-            f"{asker.task.name}: the prompt '{prompt.template}' needs a threshold, which is fitted on labelled train "
-            "rows and never on those that are scored: score another split, or use another method"
+            f"{task.name}: a text that is scored as a whole needs a threshold, which is fitted on labelled train rows "
+            "and never on those that are scored: score another split, or use another method"
         )
     drawn = np.random.default_rng(config.data.split_seed).permutation(len(train))[: config.zero_shot.threshold_rows]
-    return asker.thresholds(prompt, [train[i] for i in sorted(drawn)], "zero-shot threshold")
+    examples = read_examples("train", train.select(sorted(drawn.tolist())), task, task.labels)
+    return [example for example in examples if example.label is not None]
 
 
 def _head(
@@ -169,7 +175,7 @@ def _add_split(
     task: TaskConfig,
     sample: Sample,
     answers: Sequence[Answers],
-    train: list[Example],
+    train: list[int | float],
 ) -> None:
     """Add a split's numbers: means over templates, their spread, intervals over examples, baselines."""
     name, rows, chosen = sample.name, sample.labelled, config.zero_shot.normalization
@@ -201,8 +207,7 @@ def _add_split(
         for metric in task.metrics
         if metric in METRICS
     }
-    labels = [example.label for example in train if example.label is not None] or true.tolist()
-    found["majority"][name] = majority(task.metrics, labels, true.tolist())
+    found["majority"][name] = majority(task.metrics, train or true.tolist(), true.tolist())
     n_candidates = [len(sample.examples[i].choices) or len(task.labels) for i in rows]
     found["chance"][name] = chance(task.metrics, true.tolist(), n_candidates)
 
