@@ -20,17 +20,17 @@ if __name__ == "__main__":  # before transformers and datasets are imported, whi
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 sys.path.append(str(Path(__file__).parent))  # where questions.py is, however this file is imported
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from questions import DELIMITER, Question, add_arguments, ask, compose, draw, read  # noqa: E402
+import numpy as np
+import torch
+from questions import DELIMITER, Question, add_arguments, ask, compose, draw, read
 
-from heads.example import Example  # noqa: E402
-from trainers.accelerator import start_accelerator  # noqa: E402
-from trainers.backbones.load import load_tokenizer, n_positions  # noqa: E402
-from trainers.config import FinetuneConfig, TaskConfig  # noqa: E402
-from trainers.zero_shot.answers import Asker  # noqa: E402
-from trainers.zero_shot.method import load_scored_model  # noqa: E402
-from trainers.zero_shot.scoring import Scorer  # noqa: E402
+from heads.example import Example
+from trainers.accelerator import start_accelerator
+from trainers.backbones.load import load_tokenizer, n_positions
+from trainers.config import FinetuneConfig, TaskConfig
+from trainers.zero_shot.answers import Asker
+from trainers.zero_shot.method import load_scored_model
+from trainers.zero_shot.scoring import Scorer
 
 BAR = 0.998
 ALL = ("sst2", "story_cloze")  # every validation row; of other tasks --rows
@@ -170,7 +170,7 @@ def run(name: str, args: argparse.Namespace) -> dict[str, Any]:
 def shown(found: dict[str, dict[str, Any]]) -> str:
     """The results as a Markdown table, then the rows that differ."""
     lines = [
-        "| task | rows | normalization | same choice | accuracy, ours | accuracy, lm-eval | largest difference of a sum |",
+        "| task | rows | normalization | same choice | accuracy, ours | lm-eval | largest difference of a sum |",
         "|---|---|---|---|---|---|---|",
     ]
     for task, one in found.items():
