@@ -20,7 +20,7 @@ from heads.layouts import Gpt1Layout
 from trainers.build import lay_foundation
 from trainers.config import FilesConfig
 from trainers.data import encode
-from trainers.data.batches import WINDOW, deal, epoch_updates, evaluation_batches
+from trainers.data.batches import MOST_PADDING, WINDOW, deal, epoch_updates, evaluation_batches
 from trainers.data.encode import encode_records
 from trainers.data.readers import READERS
 from trainers.data.records import SAMPLE, Records, load_records, load_split
@@ -764,9 +764,12 @@ def test_evaluation_has_every_example_once_within_the_budget(max_tokens, n_seque
     assert sorted(i for batch in batches for i in batch) == list(range(200))
     padded = [len(batch) * n_sequences * max(lengths[i] for i in batch) for batch in batches]
     assert all(tokens <= max_tokens or len(batch) == 1 for tokens, batch in zip(padded, batches, strict=True))
-    # and no two neighbours that would have fitted into one
-    for tokens, batch, following in zip(padded, batches, batches[1:], strict=False):
-        assert tokens + tokens // len(batch) > max_tokens or not following
+    real = [n_sequences * sum(lengths[i] for i in batch) for batch in batches]
+    assert all(few >= (1 - MOST_PADDING) * tokens for few, tokens in zip(real, padded, strict=True))
+    # and the next example would have been too many, or have brought too much padding
+    for tokens, few, batch, following in zip(padded, real, batches, batches[1:], strict=False):
+        grown = tokens + tokens // len(batch)
+        assert grown > max_tokens or few + n_sequences * lengths[following[0]] < (1 - MOST_PADDING) * grown
 
 
 def test_a_class_that_is_called_minus_one_is_a_class(from_files, tmp_path):

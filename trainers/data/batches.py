@@ -12,6 +12,9 @@ import numpy as np
 # enough that an epoch stays shuffled.
 WINDOW = 50
 
+# Of a batch of evaluation: computing pads costs more than another, smaller batch.
+MOST_PADDING = 0.1
+
 Place = tuple[int, float]  # an example's index and its weight: 0 where it only fills a place
 
 
@@ -57,14 +60,20 @@ def deal(update: Sequence[int], lengths: Sequence[int], *, rank: int, world: int
 def evaluation_batches(lengths: Sequence[int], n_sequences: int, max_tokens: int) -> list[list[int]]:
     """Batches for scoring, longest first, of at most max_tokens tokens once padded (one example at the least).
 
-    >>> evaluation_batches([5, 2, 4], 1, 10)
-    [[0, 2], [1]]
+    A batch ends, too, where padding would pass MOST_PADDING of it.
+
+    >>> evaluation_batches([10, 2, 9, 10], 1, 20), evaluation_batches([10, 2, 9, 10], 1, 100)
+    ([[0, 3], [2], [1]], [[0, 3, 2], [1]])
     """
     batches: list[list[int]] = []
+    real = 0
     for index in np.argsort(-np.asarray(lengths), kind="stable").tolist():
         batch = batches[-1] if batches else []
-        if batch and lengths[batch[0]] * n_sequences * (len(batch) + 1) <= max_tokens:
+        padded = lengths[batch[0]] * (len(batch) + 1) if batch else 0
+        real += lengths[index]
+        if batch and padded * n_sequences <= max_tokens and real >= (1 - MOST_PADDING) * padded:
             batch.append(index)
         else:
             batches.append([index])
+            real = lengths[index]
     return batches
