@@ -72,8 +72,8 @@ class Template:
     def unconditional(self, answer: str) -> Filled | None:
         """The candidate after the template's own last words alone, for pointwise mutual information.
 
-        Holtzman et al. 2021 (https://arxiv.org/abs/2104.08315) call these words the domain premise. None where
-        something other than the answer is scored.
+        Holtzman et al. 2021 (https://arxiv.org/abs/2104.08315) call these words the domain premise. None where there
+        are none, or where something other than the answer is scored.
 
         >>> Template("Review: {0} Sentiment: {answer}").unconditional("positive")
         Filled(text='Sentiment: positive', start=10, end=19)
@@ -81,7 +81,8 @@ class Template:
         if self.scored != "answer" or ANSWER not in self.fields:
             return None
         before = self.pattern.partition(f"{{{ANSWER}}}")[0]
-        return Template(f"{before.rpartition('}')[2]}{{{ANSWER}}}").fill({}, answer)
+        premise = before.rpartition("}")[2]
+        return Template(f"{premise}{{{ANSWER}}}").fill({}, answer) if premise.strip() else None
 
 
 def _format(pattern: str, values: Mapping[str, str]) -> str:

@@ -17,12 +17,12 @@ class LogProbs:
     """Of each candidate: the sum of its scored tokens' log-probabilities in nats, and its length; all (N, C).
 
     Candidates that an example lacks have a sum of minus infinity and lengths of 1. unconditional is the same
-    sum after the template's last words alone, None where it was not asked for or has no meaning.
+    sum after the template's last words alone. It and chars are None where they have no meaning.
     """
 
     total: np.ndarray
     tokens: np.ndarray
-    chars: np.ndarray
+    chars: np.ndarray | None = None
     unconditional: np.ndarray | None = None
 
 
@@ -36,9 +36,9 @@ def token_mean(found: LogProbs) -> np.ndarray:
     return found.total / found.tokens
 
 
-def char_mean(found: LogProbs) -> np.ndarray:
-    """The log-probability a character, which no tokenizer changes."""
-    return found.total / found.chars
+def char_mean(found: LogProbs) -> np.ndarray | None:
+    """The log-probability a character, which no tokenizer changes; None where words are not scored whole."""
+    return None if found.chars is None else found.total / found.chars
 
 
 def pmi(found: LogProbs) -> np.ndarray | None:

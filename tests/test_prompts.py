@@ -129,6 +129,12 @@ def test_every_template_makes_clean_text(name):
 
 
 @pytest.mark.parametrize("name", PROMPTED)
+def test_the_templates_fit_the_task(name):
+    for method in METHODS:
+        task_of(name).check_prompts(method)
+
+
+@pytest.mark.parametrize("name", PROMPTED)
 def test_no_template_leaves_a_text_out(name):
     texts = task_of(name).texts
     for _, prompt, _ in prompts_of(name):

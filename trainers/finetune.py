@@ -24,10 +24,9 @@ from trainers.model import TaskModel
 from trainers.objectives import build_objective
 from trainers.optim import build_optimizer, build_scheduler, param_groups
 from trainers.results import at_chance, check_metrics, environment, trained_parameters, write_result
-from trainers.runs import open_folder, plain, read_config, write_text
+from trainers.runs import STAGE_ZERO, open_folder, plain, read_config, write_text
 from trainers.saving import HEAD, chain, load_kept, same_answers, start_of
 from trainers.summary import summary
-from trainers.zero_shot.stage import FOUND as STAGE_ZERO
 from trainers.zero_shot.stage import stage_zero
 
 
@@ -47,8 +46,10 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         if accelerator.is_main_process:
             open_folder(folder, asked)
         records = load_records(config.task, config.data)
+    run = _prepare(config, folder, accelerator, records)  # first, since it finds what is wrong with the config
     zero_shot = stage_zero(config, folder, accelerator, records)
-    run = _prepare(config, folder, accelerator, records)
+    # Dropout differs between processes, and not with what was drawn before.
+    set_seed(config.seed + 1000 * accelerator.process_index)
     _resume(run)
     tracking.start(accelerator, config.tracking, folder, flat(plain(run.config)))
     fit(run)
@@ -76,8 +77,6 @@ def _prepare(config: FinetuneConfig, folder: Path, accelerator: Accelerator, rec
     training, n_updates = _training(config, accelerator, foundation, model, len(splits["train"]))
     selection = Selection()
     accelerator.register_for_checkpointing(training.progress, selection)
-    # Dropout differs between processes, and not with what was drawn while building.
-    set_seed(config.seed + 1000 * accelerator.process_index)
     return Run(config, folder, accelerator, foundation, splits, n_unlabelled, model, training, selection, n_updates)
 
 

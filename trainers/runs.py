@@ -19,6 +19,9 @@ from trainers.config import SPEED_ONLY, FinetuneConfig, flat
 # Choices that the folder's path tells already, or that say where a run is and not what it is.
 NOT_IN_NAME = (*SPEED_ONLY, "task", "backbone", "seed", "data.root", "backbone.path")
 
+# What stage 0 found, until the run is finished.
+STAGE_ZERO = "zero_shot.json"
+
 # Settings that a run fills in where they are not typed: from the train file, from accelerate.
 FILLED_IN = ("task.labels", "mixed_precision")
 
@@ -61,8 +64,11 @@ def open_folder(folder: Path, config: FinetuneConfig) -> None:
         _set_aside(folder)
     file = folder / "config.yaml"
     if file.is_file():
+        changed = differences(read_yaml(file), plain(config))
         started = any(folder.glob("checkpoint*"))  # or it stopped at a mistake, and there is nothing to resume
-        changed = differences(read_yaml(file), plain(config)) if started else {}
+        if changed and not started:
+            (folder / STAGE_ZERO).unlink(missing_ok=True)
+            changed = {}
         if changed and not config.overwrite:
             shown = "; ".join(f"{key} was {old}, is {new}" for key, (old, new) in sorted(changed.items())[:3])
             raise InputError(

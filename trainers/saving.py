@@ -144,7 +144,8 @@ def start_of(config: FinetuneConfig) -> FinetuneConfig:
     if config.init_from is None:
         return config
     run = Path(config.init_from)
-    read_result(run)
+    if "finetune" not in read_result(run):
+        raise InputError(f"init_from={run}: nothing was trained there (zero-shot evaluation alone): name another run")
     earlier = read_config(run)
     if earlier.peft.method != "none":
         raise InputError(

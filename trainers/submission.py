@@ -90,7 +90,10 @@ def best_runs(folder: Path) -> dict[str, Path]:
     best: dict[str, tuple[float, Path]] = {}
     for file in sorted(folder.rglob("result.json")):
         run = file.parent
-        config, value = read_config(run), read_result(run)["primary"]["value"]
+        config, result = read_config(run), read_result(run)
+        if "finetune" not in result:
+            continue  # zero-shot evaluation alone
+        value = result["primary"]["value"]
         task, data = config.task.name, config.data
         if data.sample or data.files.train or data.eval_rows or OLD.search(run.name):
             continue  # not scored on the whole of GLUE's own validation split, or set aside

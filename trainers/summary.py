@@ -58,10 +58,12 @@ def _zero_shot_cell(zero_shot: dict[str, Any], split: str, metric: str) -> str:
 
 
 def at_chance(zero_shot: dict[str, Any], split: str, metric: str) -> bool:
-    """Whether a zero-shot number's interval holds that of a guess."""
+    """Whether a zero-shot number's interval holds that of a guess, or there are too few rows for an interval."""
     interval, guess = zero_shot["intervals"][split].get(metric), zero_shot["chance"][split].get(metric)
-    if interval is None or guess is None or None in interval:
-        return False
+    if interval is None or guess is None:
+        return False  # a metric of the user's own
+    if any(bound is None or not math.isfinite(bound) for bound in interval):
+        return True  # too few rows, or constant answers
     return interval[0] <= guess <= interval[1]
 
 
@@ -78,7 +80,7 @@ def _zero_shot_lines(zero_shot: dict[str, Any]) -> list[str]:
         f"{n} template{'s' if n > 1 else ''} (version {zero_shot['template_version']}); rows: {rows}; "
         f"{zero_shot['examples_per_second']:.1f} examples/s"
     ]
-    if n > 1:
+    if n > 1 and zero_shot["spread"]:
         split = next(iter(zero_shot["spread"]))
         metric = zero_shot["primary"]
         spread = zero_shot["spread"][split].get(metric)
@@ -87,7 +89,7 @@ def _zero_shot_lines(zero_shot: dict[str, Any]) -> list[str]:
                 f"{split} {metric} over templates: {_percent(spread['least'])} to {_percent(spread['greatest'])}"
             )
     if any(at_chance(zero_shot, split, metric) for split, each in zero_shot["intervals"].items() for metric in each):
-        lines.append("≈ not distinguishable from chance: the 95 % interval holds it")
+        lines.append("≈ not distinguishable from chance: the 95 % interval over examples holds it, or there is none")
     return lines
 
 

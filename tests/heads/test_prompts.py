@@ -103,14 +103,16 @@ def test_white_space_around_a_candidate_is_dropped():
     ("pattern", "expected"),
     [
         ("Review: {0}\nSentiment: {answer}", ("Sentiment:", " great", "")),
-        ("{0} {answer}", ("", "great", "")),
-        ("{0} {1}\n{answer}", ("", "great", "")),
-        ("{answer}: {0}", ("", "great", "")),
         ("{0}\nIn all, it was {answer}. {1}", ("In all, it was", " great", "")),
     ],
 )
 def test_without_the_texts_the_templates_last_words_stay(pattern, expected):
     assert scored(Template(pattern).unconditional("great")) == expected
+
+
+@pytest.mark.parametrize("pattern", ["{0} {answer}", "{0} {1}\n{answer}", "{answer}: {0}"])
+def test_a_template_without_last_words_has_no_unconditional_form(pattern):
+    assert Template(pattern).unconditional("great") is None
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import set_seed
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
 from heads.candidates import Masked, share_prefix
@@ -91,6 +92,57 @@ def test_a_tree_longer_than_a_sliding_window_is_scored_in_rows_of_its_own(tiny_m
     handle.remove()
     assert seen == [2]
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+WINDOWS = {
+    "mistral": {"sliding_window": 8, "num_key_value_heads": 2, "hidden_size": 32, "intermediate_size": 64},
+    "gemma2": {
+        "sliding_window": 8,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+    },
+    "gpt_neo": {"window_size": 8, "attention_types": [[["global", "local"], 1]], "num_layers": 2, "num_heads": 4},
+}
+
+
+@pytest.mark.parametrize("layout", ["auto", "tree", "cache"])
+@pytest.mark.parametrize("kind", WINDOWS)
+def test_local_attention_is_kept_where_it_is_shorter_than_the_row(kind, layout):
+    from transformers import AutoConfig
+
+    sizes = {"vocab_size": 60, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 64}
+    common = {} if kind == "gpt_neo" else sizes
+    config = AutoConfig.for_model(kind, **{"vocab_size": 60, "hidden_size": 32} | common | WINDOWS[kind])
+    set_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    rng = np.random.default_rng(1)
+    prefixes = [rng.integers(3, 60, n).tolist() for n in (20, 12, 3)]
+    items = [
+        share_prefix([[*p, 7, 8, 9], [*p, 10, 11]], [(len(p), len(p) + 3), (len(p), len(p) + 2)]) for p in prefixes
+    ]
+    found, _ = Scorer(model, 0, layout=layout).totals(items)
+    np.testing.assert_allclose(found, by_hand(model, items), atol=1e-5)
+
+
+def test_an_output_layer_that_is_never_called_is_read_all_the_same():
+    from transformers import AutoConfig
+
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "embedding_size": 16, "intra_bottleneck_size": 16}
+    config = AutoConfig.for_model("mobilebert", vocab_size=60, num_hidden_layers=2, num_attention_heads=4, **sizes)
+    set_seed(0)
+    model = AutoModelForMaskedLM.from_config(config).eval()
+    items = [Masked(((11, 3, 9, 12),), ((0, 2, 20, 0), (0, 1, 21, 1))), Masked(((11, 7, 12),), ((0, 1, 30, 0),))]
+    found, _ = Scorer(model, 0).totals(items)
+    for item, row in zip(items, found, strict=True):
+        with torch.no_grad():
+            table = model(input_ids=torch.tensor(item.rows)).logits[0].log_softmax(-1)
+        for _, position, target, c in item.reads:
+            assert row[c] == pytest.approx(table[position, target].item(), abs=1e-5)
 
 
 def test_only_the_states_that_are_read_reach_the_output_layer(tiny_model):

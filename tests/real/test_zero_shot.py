@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from accelerate import Accelerator
 
 from trainers.zero_shot.run import zero_shot
 
@@ -34,6 +35,32 @@ def test_every_layout_gives_the_same_scores(compose, data, models, tmp_path, tas
         found[layout] = [list(row["scores"].values()) for row in records(tmp_path / layout)]
     for layout in ("tree", "cache"):
         np.testing.assert_allclose(found[layout], found["separate"], atol=1e-4)
+
+
+def test_padding_on_the_left_gives_the_same_scores(compose, data, models, tmp_path):
+    from heads.prompts import Template
+    from trainers.backbones.load import load_tokenizer, n_positions
+    from trainers.data.encode import read_examples
+    from trainers.data.prompts import Prompter
+    from trainers.data.records import load_records
+    from trainers.zero_shot.method import load_scored_model
+    from trainers.zero_shot.scoring import Scorer
+
+    config = compose(
+        "task=race_middle", f"data.root={data}", "backbone=smollm2", f"backbone.path={models / SMOLLM2}",
+        "data.eval_rows=5", "data.train_rows=5",
+    )  # fmt: skip
+    task, tokenizer = config.task, load_tokenizer(config.backbone)
+    rows = load_records(task, config.data).splits["validation"]
+    examples = read_examples("validation", rows, task, task.labels)
+    model = load_scored_model(config, Accelerator())
+    template = Template(task.prompts.likelihood[0].template)
+    asked = Prompter(tokenizer, n_positions(model.base_model), template, task.texts, []).causal(examples)
+    items = [one.candidates for one in asked]
+    expected, _ = Scorer(model, 0, layout="separate").totals(items)
+    for layout in ("separate", "tree", "cache"):
+        found, _ = Scorer(model, 0, layout=layout, side="left").totals(items)
+        np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 def test_the_command(data, models, tmp_path):

@@ -123,7 +123,7 @@ def test_a_text_scored_as_a_whole_begins_from_the_start_token_where_there_is_one
 
 
 def test_a_single_token_with_nothing_before_it_is_refused():
-    with pytest.raises(InputError, match="row 0: a scored text is one token, which nothing predicts"):
+    with pytest.raises(InputError, match="row 0: a text that is to be scored has no token that another predicts"):
         prompter(byte_level(), "{text}").causal([Example("0", ("x",))])
 
 
@@ -169,6 +169,13 @@ def test_a_prompt_that_is_too_long_without_its_texts_is_refused(tokenizer):
         ask.causal([Example("7", ("a film.",))])
 
 
+@pytest.mark.parametrize("kind", ["causal", "masked"])
+def test_a_candidate_without_a_token_is_refused(kind):
+    ask = prompter(wordpiece(), "{text} {answer}")
+    with pytest.raises(InputError, match="row 0: a text that is to be scored has no token"):
+        getattr(ask, kind)([Example("0", ("a film",), ("\u200b", "good"))])
+
+
 CHAT = "{% for m in messages %}<u>{{ m['content'] }}</u>{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
 
 
@@ -184,6 +191,19 @@ def test_in_a_chat_the_first_answer_token_tells_labels_apart():
     same = prompter(tokenizer, "Is it good? {text}", ["very bad", "very good"], chat=True)
     (found,) = same.causal([Example("0", ("a fine film.",))])
     assert [scored_text(tokenizer, found.candidates, c) for c in (0, 1)] == ["very bad", "very good"]
+
+
+def test_after_a_plain_marker_the_answer_begins_with_a_space():
+    tokenizer = byte_level()
+    tokenizer.chat_template = "{% for m in messages %}[INST] {{ m['content'] }} [/INST]{% endfor %}"
+    (found,) = prompter(tokenizer, "{text}", ["very bad", "very good"], chat=True).causal([Example("0", ("a film",))])
+    item = found.candidates
+    assert tokenizer.decode([*item.prefix, *item.branches[0]]) == "[INST] a film [/INST] very bad"
+    assert [scored_text(tokenizer, item, c) for c in (0, 1)] == ["very bad", "very good"]
+
+
+def test_without_last_words_there_is_nothing_unconditional():
+    assert prompter(byte_level(), "{text} {answer}", ["a b", "c d"]).unconditional(Example("0", ("a",))) is None
 
 
 def test_the_unconditional_prompt_is_the_templates_last_words(tokenizer):

@@ -122,7 +122,7 @@ def test_the_acceptability_heuristic_by_hand_and_its_fold(compose, causal, tmp_p
 
 
 def threshold(found):
-    return found["threshold"]["values"][0]
+    return found["threshold"]["values"][0]["token_mean"]
 
 
 def test_a_threshold_never_sees_the_scored_rows(compose, tmp_path):
@@ -143,24 +143,40 @@ def test_a_threshold_never_sees_the_scored_rows(compose, tmp_path):
         zero_shot(settings(compose, tmp_path / "c", "task=cola", method="heuristic", splits=["train"]))
 
 
-def test_chat_by_hand(compose, causal, tmp_path):
+def test_the_very_heuristic_by_hand(compose, causal, tmp_path):
+    """GPT-1: "very" is appended, and " positive" held against " negative"."""
+    found = zero_shot(settings(compose, tmp_path, "task=sst2", method="heuristic"))["zero_shot"]
+    assert found["templates"] == ["{sentence} very {answer}"]
+    for row, record in zip(sample("sst2"), records(tmp_path), strict=True):
+        each = [continuation(*causal, f"{row['sentence']} very", word) for word in ("negative", "positive")]
+        np.testing.assert_allclose(list(record["scores"].values()), [total / n for total, n in each], atol=1e-4)
+        assert record["prediction"] == ["negative", "positive"][int(np.argmax(list(record["scores"].values())))]
+
+
+@pytest.mark.parametrize(
+    ("words", "whole"),
+    [({"negative": "bad", "positive": "good"}, False), ({"negative": "not good", "positive": "not bad"}, True)],
+    ids=["first token", "whole label"],
+)
+def test_chat_by_hand(compose, causal, tmp_path, words, whole):
     model, tokenizer = causal
     tokenizer.chat_template = CHAT
     tokenizer.save_pretrained(tmp_path / "model")
     model.save_pretrained(tmp_path / "model")
-    words = {"negative": "bad", "positive": "good"}
-    config = settings(compose, tmp_path / "run", "task=sst2", f"backbone.path={tmp_path / 'model'}", method="auto")
-    config = replace(config, backbone=replace(config.backbone, weights="pretrained"))
-    config = with_prompts(config, chat=[PromptConfig("Is it good? {sentence}", words)])
-    found = zero_shot(config)["zero_shot"]
+    changed = ["task=sst2", f"backbone.path={tmp_path / 'model'}", "backbone.weights=pretrained"]
+    config = settings(compose, tmp_path / "run", *changed, method="auto", normalization="sum")
+    found = zero_shot(with_prompts(config, chat=[PromptConfig("Is it good? {sentence}", words)]))["zero_shot"]
     assert found["method"] == "chat"
+    assert set(found["normalizations"]["validation"]) == {"sum", "token_mean"}
     for row, record in zip(sample("sst2"), records(tmp_path / "run"), strict=True):
         asked = f"user: Is it good? {row['sentence'].strip()}\nassistant: "
+        before = tokenizer(asked, add_special_tokens=False)["input_ids"]
         each = []
         for word in words.values():
             ids = tokenizer(f"{asked}{word}", add_special_tokens=False)["input_ids"]
-            before = len(tokenizer(asked, add_special_tokens=False)["input_ids"])
-            each.append(log_probs(model, ids)[before - 1, ids[before]].item())
+            table = log_probs(model, ids)
+            last = len(ids) if whole else len(before) + 1
+            each.append(sum(table[t - 1, ids[t]].item() for t in range(len(before), last)))
         np.testing.assert_allclose(list(record["scores"].values()), each, atol=1e-4)
 
 
@@ -192,14 +208,15 @@ def test_fill_mask_by_hand(compose, tmp_path):
 
 
 def test_scores_are_answered_by_the_expected_level(compose, tmp_path):
-    config = settings(compose, tmp_path, "task=stsb", method="likelihood", normalization="sum")
+    """Weighed by the whole probability, though levels have several tokens."""
+    config = settings(compose, tmp_path, "task=stsb", method="likelihood", normalization="token_mean")
     levels = {"0": "different", "5": "same"}
     prompt = PromptConfig("{sentence1} {sentence2} {answer}", levels)
     found = zero_shot(with_prompts(config, likelihood=[prompt]))["zero_shot"]
     for record in records(tmp_path):
         shares = np.exp(list(record["scores"].values()))
         assert record["prediction"] == pytest.approx(5 * shares[1] / shares.sum(), abs=1e-4)
-    assert found["primary"] == "spearman"
+    assert (found["primary"], found["normalization"]) == ("spearman", "sum")
     assert set(found["validation"]) == {"pearson", "spearman"}
 
 
@@ -224,6 +241,7 @@ def test_a_sample_is_seeded_and_says_so(compose, tmp_path):
     assert found[0]["rows"] == {"validation": {"scored": 20, "of": 60}}
     first, second = (records(tmp_path / name) for name in "ab")
     assert first == second
+    assert all(row["guid"] == f"validation-{row['index']}" for row in first)  # its place in the split
     whole = settings(compose, tmp_path / "c", "task=sst2", method="likelihood")
     zero_shot(whole)
     by_guid = {(row["guid"], row["template"]): row["scores"] for row in records(tmp_path / "c")}
@@ -258,6 +276,41 @@ def test_fine_tuning_is_the_same_with_and_without_stage_zero(compose, tmp_path):
     assert stored["rows"] == {"validation": {"scored": 5, "of": len(sample("rte"))}}
 
 
+def test_what_an_unfinished_run_found_is_used_again_under_the_same_settings_alone(compose, tmp_path):
+    first = settings(compose, tmp_path, "task=rte", "train.max_steps=1", method="likelihood", limit=4)
+    from trainers.runs import open_folder
+
+    open_folder(tmp_path, first)
+    (tmp_path / "zero_shot.json").write_text(json.dumps({"method": "none", "reason": "left by a run"}))
+    assert finetune(first)["zero_shot"] == {"method": "none", "reason": "left by a run"}
+    again = settings(compose, tmp_path, "task=rte", "train.max_steps=1", "overwrite=true", method="likelihood", limit=5)
+    (tmp_path / "result.json").unlink()
+    (tmp_path / "zero_shot.json").write_text(json.dumps({"method": "none", "reason": "left by a run"}))
+    assert finetune(again)["zero_shot"]["rows"] == {"validation": {"scored": 5, "of": len(sample("rte"))}}
+
+
+def test_weights_that_are_drawn_anew_have_no_stage_zero(compose, tmp_path):
+    config = settings(compose, tmp_path, "task=rte", "train.max_steps=1", "ablation=no_pretraining", method="auto")
+    assert finetune(config)["zero_shot"] == {
+        "method": "none",
+        "reason": "n_transfer=-1: what is trained is not the pretrained backbone",
+    }
+
+
+def test_a_row_that_cannot_be_asked_stops_no_fine_tuning(compose, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text(
+        "".join(json.dumps({"sentence": text, "label": label}) + "\n" for text, label in [("x", 0), ("a b", 1)])
+    )
+    files = [f"data.files.{split}={file}" for split in ("train", "validation")]
+    asked = ["task=cola", *files, "backbone=tiny", "train.max_steps=1"]
+    found = finetune(compose(*asked, f"run_dir={tmp_path / 'auto'}"))["zero_shot"]
+    assert found["method"] == "none"
+    assert found["reason"].startswith("row train-0: a text that is to be scored has no token that another predicts")
+    with pytest.raises(InputError, match="row train-0"):
+        finetune(compose(*asked, "zero_shot=heuristic", f"run_dir={tmp_path / 'named'}"))
+
+
 def test_majority_and_chance_stand_beside(compose, tmp_path):
     found = zero_shot(settings(compose, tmp_path, "task=cola", method="likelihood"))["zero_shot"]
     labels = [row["label"] for row in sample("cola")]
@@ -287,7 +340,11 @@ IMPOSSIBLE = {
     ),
     "pmi where it has no meaning": (
         ["task=sst2", "backbone=tiny_bert", "zero_shot=fill_mask", "zero_shot.normalization=pmi"],
-        r"^zero_shot=fill_mask: pmi has no meaning for fill_mask: use zero_shot=none$",
+        r"^zero_shot.normalization=pmi has no meaning for fill_mask on sst2: use token_mean or sum$",
+    ),
+    "pmi where a text is scored as a whole": (
+        ["task=cola", "zero_shot=heuristic", "zero_shot.normalization=pmi"],
+        r"^zero_shot.normalization=pmi has no meaning for heuristic on cola: use token_mean or sum$",
     ),
     "no such split": (
         ["task=sst2", "zero_shot=likelihood", "zero_shot.splits=[dev]"],
@@ -306,6 +363,18 @@ def test_what_cannot_be_done_names_what_can(compose, tmp_path, case):
     backbone = [] if any(one.startswith("backbone=") for one in overrides) else ["backbone=tiny"]
     with pytest.raises(InputError, match=message):
         zero_shot(compose(*overrides, *backbone, "data=sample", f"run_dir={tmp_path}"))
+
+
+def test_a_users_own_columns_under_another_tasks_prompts(compose, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps({"text": f"text {n}", "label": n % 2}) + "\n" for n in range(4)))
+    files = [f"data.files.{split}={file}" for split in ("train", "validation")]
+    asked = ["task=sst2", "task.texts=[text]", *files, "backbone=tiny", "train.max_steps=1"]
+    found = finetune(compose(*asked, f"run_dir={tmp_path / 'auto'}"))["zero_shot"]
+    message = "conf/task/sst2.yaml: prompts.heuristic[0] names the field 'sentence', which does not exist"
+    assert found["reason"].startswith(message)
+    with pytest.raises(InputError, match=r"prompts.likelihood\[0\] names the field 'sentence'"):
+        zero_shot(compose(*asked, "zero_shot=likelihood", f"run_dir={tmp_path / 'named'}"))
 
 
 def test_no_mask_token(compose, tmp_path):

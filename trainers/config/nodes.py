@@ -8,7 +8,7 @@ from heads.prompts import ANSWER
 from heads.structures import N_TEXTS, STRUCTURES
 from trainers.choose import choose
 from trainers.config.need import need
-from trainers.config.zero_shot import METHODS, PromptsConfig
+from trainers.config.zero_shot import PromptConfig, PromptsConfig
 from trainers.metrics import METRICS, SCORE_METRICS
 from trainers.schedules import SCHEDULES
 
@@ -75,32 +75,37 @@ class TaskConfig:
             )
             if not metric.endswith(".py"):
                 choose(METRICS, metric, what="metric", where=where)
-        self._check_prompts(where)
 
-    def _check_prompts(self, where: str) -> None:
-        """Every template's fields and words fit the task."""
-        for method in METHODS:
-            for n, prompt in enumerate(self.prompts.of(method)):
-                place = f"{where}: prompts.{method}[{n}]"
-                choices = self.structure == "multiple_choice"
-                prompt.check(place, method, self.texts, choices)
-                if choices:
-                    need(
-                        not prompt.words, f"{place} has words, and the candidates of a multiple-choice task are its own"
-                    )
-                    continue
-                asks = method == "chat" or f"{{{ANSWER}}}" in prompt.template
-                need(
-                    asks or (len(self.labels) == 2 and not self.regression),
-                    f"{place} has no {{{ANSWER}}}: a text scored as a whole tells two classes apart by a threshold, "
-                    f"and {self.name} has other labels",
-                )
-                levels = self.regression and all(word.isdecimal() for word in prompt.words) and len(prompt.words) > 1
-                need(
-                    levels if self.regression else not prompt.words or set(prompt.words) == set(self.labels),
-                    f"{place}: words has {', '.join(prompt.words) or 'nothing'}, and the task's "
-                    + ("levels are whole numbers" if self.regression else f"labels are {', '.join(self.labels)}"),
-                )
+    def check_prompts(self, method: str) -> None:
+        """Make sure that a family's templates fit the task, whose columns and labels may be a user's own.
+
+        Raises:
+            InputError: a field or a word does not.
+        """
+        choices = self.structure == "multiple_choice"
+        for n, prompt in enumerate(self.prompts.of(method)):
+            place = f"conf/task/{self.name}.yaml: prompts.{method}[{n}]"
+            prompt.check(place, method, self.texts, choices)
+            need(
+                not (choices and prompt.words),
+                f"{place} has words, and the candidates of a multiple-choice task are its own",
+            )
+            if not choices:
+                self._check_words(place, method, prompt)
+
+    def _check_words(self, place: str, method: str, prompt: PromptConfig) -> None:
+        asks = method == "chat" or f"{{{ANSWER}}}" in prompt.template
+        need(
+            asks or (len(self.labels) == 2 and not self.regression),
+            f"{place} has no {{{ANSWER}}}: a text scored as a whole tells two classes apart by a threshold, and "
+            f"{self.name} has other labels",
+        )
+        levels = self.regression and all(word.isdecimal() for word in prompt.words) and len(prompt.words) > 1
+        need(
+            levels if self.regression else not prompt.words or set(prompt.words) == set(self.labels),
+            f"{place}: words has {', '.join(prompt.words) or 'nothing'}, and the task's "
+            + ("levels are whole numbers" if self.regression else f"labels are {', '.join(self.labels)}"),
+        )
 
     @property
     def regression(self) -> bool:

@@ -37,7 +37,7 @@ class PromptConfig:
         try:
             parsed = list(Formatter().parse(self.template))
         except ValueError as error:
-            raise InputError(f"{where}: '{self.template}' has a brace without its fellow ({error})") from error
+            raise InputError(f"{where}: {self.template!r} has a brace without its fellow ({error})") from error
         need(
             not any(form or conversion for _, _, form, conversion in parsed) and "{{" not in self.template,
             f"{where}: a field is a name in braces and nothing else, such as {{{ANSWER}}}",

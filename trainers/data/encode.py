@@ -126,7 +126,7 @@ def encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> tupl
     names = source_names(records.splits["train"], task)
     for name, rows in records.splits.items():
         check_columns(task, rows.column_names, f"the {name} split", labelled=not name.startswith("test"))
-    labels = with_labels(task, names, records.splits["train"])
+    labels = with_labels(task, names, records.splits["train"], records.splits.values())
     splits, n_unlabelled = {}, 0
     for name, rows in records.splits.items():
         split = encode_split(name, rows, task, encoder, labels)

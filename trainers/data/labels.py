@@ -102,8 +102,10 @@ def discover(values: Iterable[Any], source_names: list[str] | None) -> list[str]
     return sorted(names, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
 
 
-def with_labels(task: TaskConfig, source_names: list[str] | None, train: "Dataset") -> list[str]:
-    """The task's labels, read from the train rows where the task lists none.
+def with_labels(
+    task: TaskConfig, source_names: list[str] | None, train: "Dataset", others: "Iterable[Dataset]" = ()
+) -> list[str]:
+    """The task's labels, read from the train rows where the task lists none; numbered candidates from all rows.
 
     Candidates in columns have the columns' names; candidates in one list column are numbered from 0.
 
@@ -115,7 +117,8 @@ def with_labels(task: TaskConfig, source_names: list[str] | None, train: "Datase
     if task.structure == "multiple_choice":
         if len(task.choices) > 1:
             return list(task.choices)
-        return [str(n) for n in range(max(len(candidates) for candidates in train[task.choices[0]]))]
+        column = task.choices[0]
+        return [str(n) for n in range(max(len(found) for rows in (train, *others) for found in rows[column]))]
     labels = discover(train.unique(task.label), source_names)
     if not 2 <= len(labels) <= 1000:
         raise InputError(

@@ -69,8 +69,8 @@ class Prompter:
             InputError: a prompt is too long without its texts.
         """
         return [
-            Prompted(self._mask(spans), [len(_scored_text(one)) for one in filled], cut)
-            for _, filled, spans, cut in self._fitted(examples, self._around)
+            Prompted(self._mask(spans, example), [len(_scored_text(one)) for one in filled], cut)
+            for example, filled, spans, cut in self._fitted(examples, self._around)
         ]
 
     def unconditional(self, example: Example) -> Candidates | None:
@@ -94,8 +94,11 @@ class Prompter:
         asked = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": message}], tokenize=False, add_generation_prompt=True, enable_thinking=False
         )
+        # After a plain marker ([/INST]) an answer begins with a space; after white space or a special token it does not
+        marked = asked[-1:].isspace() or asked.endswith(tuple(self.tokenizer.all_special_tokens))
+        gap = "" if marked else " "
         answers = candidates(example, Template(f"{self.template.pattern}{{answer}}"), self.words)
-        return [Filled(f"{asked}{answer}", len(asked), len(f"{asked}{answer}")) for answer in answers]
+        return [Filled(f"{asked}{gap}{answer}", len(asked), len(f"{asked}{gap}{answer}")) for answer in answers]
 
     def _fitted(
         self, examples: Sequence[Example], around: tuple[list[int], list[int]]
@@ -120,7 +123,7 @@ class Prompter:
         offsets = self._encode([text])["offset_mapping"][0]
         if len(offsets) <= over + 1:
             raise InputError(
-                f"row {example.guid}: the prompt '{self.template.pattern}' and its candidates alone are longer than "
+                f"row {example.guid}: the prompt {self.template.pattern!r} and its candidates alone are longer than "
                 f"the {self.n_ctx} tokens that fit: use a shorter template"
             )
         kept = text[: offsets[len(offsets) - over - 1][1]]
@@ -148,8 +151,6 @@ class Prompter:
         self, filled: Filled, ids: list[int], offsets: list[tuple[int, int]], around: tuple[list[int], list[int]]
     ) -> Spans:
         opening, closing = around
-        if not closing and not opening and filled.start == 0 and self._start is not None:
-            opening = [self._start]  # so that a text that is scored from its first token has something before it
         scored = [t for t, (a, b) in enumerate(offsets) if b > filled.start and a < filled.end and b > a]
         first = len(opening) + (scored[0] if scored else 0)
         last = len(opening) + (scored[-1] + 1 if scored else 0)
@@ -158,12 +159,17 @@ class Prompter:
     def _share(self, spans: list[Spans], example: Example) -> Candidates:
         bounds = [(max(one.first, 1), one.last) for one in spans]
         if any(first >= last for first, last in bounds):
-            raise InputError(f"row {example.guid}: a scored text is one token, which nothing predicts")
+            raise InputError(
+                f"row {example.guid}: a text that is to be scored has no token that another predicts: it is empty, or "
+                "one token with nothing before it"
+            )
         if self.chat and len({one.ids[first] for one, (first, _) in zip(spans, bounds, strict=True)}) == len(spans):
             bounds = [(first, first + 1) for first, _ in bounds]  # the first answer token tells them apart
         return share_prefix([one.ids for one in spans], bounds)
 
-    def _mask(self, spans: list[Spans]) -> Masked:
+    def _mask(self, spans: list[Spans], example: Example) -> Masked:
+        if any(one.first >= one.last for one in spans):
+            raise InputError(f"row {example.guid}: a text that is to be scored has no token")
         rows: dict[tuple[int, ...], int] = {}
         reads = []
         for c, (ids, first, last) in enumerate(spans):
@@ -183,12 +189,6 @@ class Prompter:
     def _before(self) -> tuple[list[int], list[int]]:
         """What it puts before a text; a text that goes on has no end. A chat template writes its own."""
         return ([], []) if self.chat else (self._around[0], [])
-
-    @cached_property
-    def _start(self) -> int | None:
-        """A token to begin from, in a vocabulary that has one."""
-        found = self.tokenizer.bos_token_id
-        return self.tokenizer.eos_token_id if found is None else found
 
 
 def _scored_text(filled: Filled) -> str:

@@ -32,6 +32,8 @@ def _listed(record: Record, column: str, guid: str) -> tuple[str, ...]:
             f"row {guid} has no list in column '{column}', but {type(value).__name__}: candidates in one column are a "
             "list (JSON lines, Parquet); candidates in several are task.choices=[choice1,choice2,...]"
         )
+    if not all(str(one or "").strip() for one in value):
+        raise InputError(f"row {guid} has an empty candidate in column '{column}': fill it in or leave the row out")
     return tuple(map(str, value))
 
 

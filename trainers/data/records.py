@@ -50,7 +50,8 @@ def load_scored(task: TaskConfig, data: DataConfig, wanted: list[str] | None) ->
         InputError: the source cannot be reached or read.
     """
     splits, source = _read(task, data)
-    return Records(splits, source) if wanted or "train" not in splits else _complete(task, data, splits, source)
+    own = "train" not in splits or (wanted and splits.keys() >= set(wanted))
+    return Records(splits, source) if own else _complete(task, data, splits, source)
 
 
 def _read(task: TaskConfig, data: DataConfig) -> "tuple[dict[str, Dataset], str]":

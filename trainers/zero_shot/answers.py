@@ -50,9 +50,16 @@ class Asker:
         chars = np.ones_like(total)
         for row, one in zip(chars, prompted, strict=True):
             row[: len(one.chars)] = np.maximum(one.chars, 1)
-        found = LogProbs(total, tokens, chars, self._unconditional(prompter, examples, total.shape, desc))
-        named = {name: normalize(found) for name, normalize in NORMALIZATIONS.items()}
+        # In a chat the first token may stand for its word, and that is no number of characters
+        whole = None if self.method == "chat" else chars
+        found = LogProbs(total, tokens, whole, self._unconditional(prompter, examples, total.shape, desc))
+        named = {name: normalize(found) for name, normalize in NORMALIZATIONS.items() if name in self.meant}
         return {name: one for name, one in named.items() if one is not None}, sum(one.cut for one in prompted)
+
+    @property
+    def meant(self) -> tuple[str, ...]:
+        """The normalizations that may have a meaning; levels of a score are weighed by their whole probability."""
+        return ("sum", "pmi") if self.task.regression else tuple(NORMALIZATIONS)
 
     def answers(
         self, prompt: PromptConfig, examples: Sequence[Example], thresholds: dict[str, float], desc: str

@@ -8,6 +8,7 @@ from accelerate.utils import set_seed
 from transformers import PretrainedConfig
 
 from heads.errors import InputError
+from heads.prompts import Template
 from trainers.backbones.load import check_family, load_backbone, load_config
 from trainers.config import FinetuneConfig
 from trainers.config.zero_shot import METHODS
@@ -16,25 +17,21 @@ from trainers.config.zero_shot import METHODS
 ORDER = ("chat", "heuristic", "likelihood", "fill_mask")
 
 
-class Impossible(InputError):
-    """No family is possible for this backbone and task; the message says why."""
-
-
 def pick_method(config: FinetuneConfig, tokenizer: Any) -> str:
     """The family that zero_shot.method names, or for auto the first that is possible.
 
     Raises:
-        Impossible: auto, and none is.
-        InputError: the one that is named is not; the message names those that are.
+        InputError: the one that is named is not possible, or for auto none is; the message names those that are.
     """
-    hindrances = {method: hindrance(method, config, tokenizer, load_config(config.backbone)) for method in ORDER}
+    hf_config = load_config(config.backbone)
+    hindrances = {method: hindrance(method, config, tokenizer, hf_config) for method in ORDER}
     possible = [method for method, found in hindrances.items() if not found]
     asked = config.zero_shot.method
+    if asked == "auto" and possible:
+        return possible[0]
     if asked == "auto":
-        if possible:
-            return possible[0]
         fitting = [m for m, family in METHODS.items() if family == config.backbone.family]
-        raise Impossible("; ".join(dict.fromkeys(hindrances[method] for method in fitting)))
+        raise InputError("; ".join(dict.fromkeys(hindrances[method] for method in fitting)))
     if hindrances[asked]:
         remedy = (
             f"use {' or '.join(f'zero_shot={method}' for method in possible)}" if possible else "use zero_shot=none"
@@ -49,17 +46,35 @@ def hindrance(method: str, config: FinetuneConfig, tokenizer: Any, hf_config: Pr
     if METHODS[method] != backbone.family:
         kind = "a language model that predicts the next token" if METHODS[method] == "causal" else "a masked LM"
         return f"{method} needs {kind}, and {backbone.name} is {backbone.family}"
+    if not tokenizer.is_fast:
+        return f"{backbone.name}'s tokenizer does not say where in a text its tokens are"
     if method == "chat" and not tokenizer.chat_template:
         return f"{backbone.name}'s tokenizer has no chat template"
     if method == "fill_mask" and tokenizer.mask_token_id is None:
         return f"{backbone.name}'s tokenizer has no [MASK] token"
     if method == "fill_mask" and not has_lm_head(backbone.weights, hf_config):
         return f"{backbone.name}'s weights have no masked-LM head"
-    if method in ("chat", "fill_mask") and config.zero_shot.normalization == "pmi":
-        return f"pmi has no meaning for {method}"
     if not task.prompts.of(method):
         return f"{task.name} has no prompts.{method} in its YAML"
     return ""
+
+
+def check_normalization(config: FinetuneConfig, method: str) -> None:
+    """Make sure that the normalization asked for has a meaning for a family's templates.
+
+    Raises:
+        InputError: it has none for one of them; the message names one that has.
+    """
+    chosen, prompts = config.zero_shot.normalization, config.task.prompts.of(method)
+    premises = [Template(prompt.template, prompt.scored).unconditional("a") for prompt in prompts]
+    reasons = {
+        "pmi": method in ("chat", "fill_mask") or any(premise is None for premise in premises),
+        "char_mean": method == "chat",
+    }
+    if reasons.get(chosen):
+        raise InputError(
+            f"zero_shot.normalization={chosen} has no meaning for {method} on {config.task.name}: use token_mean or sum"
+        )
 
 
 def has_lm_head(weights: str, hf_config: PretrainedConfig) -> bool:

@@ -9,9 +9,9 @@ from trainers.accelerator import start_accelerator
 from trainers.config import FinetuneConfig
 from trainers.data.records import load_scored
 from trainers.results import environment, write_result
-from trainers.runs import open_folder
+from trainers.runs import STAGE_ZERO, open_folder
 from trainers.summary import summary
-from trainers.zero_shot.stage import FOUND, stage_zero
+from trainers.zero_shot.stage import stage_zero
 
 
 def zero_shot(config: FinetuneConfig) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def zero_shot(config: FinetuneConfig) -> dict[str, Any]:
     with accelerator.main_process_first():
         if accelerator.is_main_process:
             open_folder(folder, config)
-            (folder / FOUND).unlink(missing_ok=True)
+            (folder / STAGE_ZERO).unlink(missing_ok=True)
         records = load_scored(config.task, config.data, config.zero_shot.splits)
     found = stage_zero(config, folder, accelerator, records)
     if found["method"] == "none":
@@ -45,6 +45,7 @@ def zero_shot(config: FinetuneConfig) -> dict[str, Any]:
     }
     if accelerator.is_main_process:
         write_result(folder, result)
-        (folder / FOUND).unlink()
+        (folder / STAGE_ZERO).unlink()
         summary(result, folder)
+    accelerator.end_training()
     return result

@@ -55,8 +55,7 @@ class Scorer:
         self.dtype = next(model.parameters()).dtype
         self.position_offset = position_offset(base)
         self.takes_positions = "position_ids" in inspect.signature(base.forward).parameters
-        # A mask of ours would take the place of a sliding window's
-        self.window = getattr(base.config, "sliding_window", None) or 10**9
+        self.window = _window(base.config)
         self.layout = "separate"
         if layout == "auto":
             self.layout = next((one for one in ("tree", "cache") if self._agrees(one)), "separate")
@@ -72,7 +71,7 @@ class Scorer:
         """Padded tokens that an item adds to a batch, when it is the longest."""
         if isinstance(item, Masked):
             return len(item.rows) * max(map(len, item.rows))
-        if self.layout == "separate":
+        if self._layout_of([item]) == "separate":
             return len(item.branches) * (len(item.prefix) + max(map(len, item.branches)))
         return item.tree_length
 
@@ -94,12 +93,21 @@ class Scorer:
         causal = [item for item in items if isinstance(item, Candidates)]
         if masked:
             yield self._forward(masked_rows(masked, pad_id=self.pad_id, side=self.side))
-        elif self.layout == "cache" and all(item.prefix for item in causal):
+        elif self._layout_of(causal) == "cache":
             yield from self._cached(causal)
         else:
-            fits = self.layout == "tree" and max(item.tree_length for item in causal) <= self.window
-            rows = tree_rows if fits else separate_rows
+            rows = tree_rows if self._layout_of(causal) == "tree" else separate_rows
             yield self._forward(rows(causal, pad_id=self.pad_id, side=self.side))
+
+    def _layout_of(self, items: Sequence[Candidates]) -> str:
+        """The layout, where it gives these items their own scores.
+
+        A mask of ours, or a padded prefix in a cache, takes the place of a model's window of local attention. A cache
+        cannot begin empty.
+        """
+        longest = max(item.tree_length for item in items)
+        fits = longest <= self.window and (self.layout == "tree" or all(item.prefix for item in items))
+        return self.layout if fits else "separate"
 
     def _forward(self, reading: Reading, **extra: Any) -> tuple[Tensor, np.ndarray]:
         """One pass, and the log-probabilities that are read of it, (R,) in float32."""
@@ -112,7 +120,10 @@ class Scorer:
             extra["position_ids"] = reading.position_ids.to(self.device) + self.position_offset
         with torch.inference_mode(), self._only(reading.states):
             out = self.model(input_ids=reading.input_ids.to(self.device), attention_mask=mask, **extra)
-        logits_UV = out.logits[0].float()
+        logits = out.logits
+        if logits.shape[:2] != (1, len(reading.states)):  # an output layer that is used without being called
+            logits = logits.flatten(0, 1)[reading.states.to(self.device)][None]
+        logits_UV = logits[0].float()
         state_R, target_R = reading.reads.to(self.device).unbind(dim=1)
         found_R = logits_UV[state_R, target_R] - logits_UV.logsumexp(dim=-1)[state_R]
         return found_R, reading.owner
@@ -125,7 +136,11 @@ class Scorer:
         def select(module: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             return (inputs[0].flatten(0, 1)[states_U][None],)
 
-        handle = self.model.get_output_embeddings().register_forward_pre_hook(select)
+        output = self.model.get_output_embeddings()
+        if output is None:
+            yield
+            return
+        handle = output.register_forward_pre_hook(select)
         try:
             yield
         finally:
@@ -160,6 +175,13 @@ class Scorer:
         finally:
             self.layout = "separate"
         return float(np.abs(found - expected).max()) < AGREE[self.dtype]
+
+
+def _window(config: Any) -> int:
+    """The least window of local attention that a model has, by any of the names that configs give it."""
+    text = config.get_text_config()
+    names = ("sliding_window", "window_size", "attention_chunk_size", "local_attention")
+    return min([value for name in names if isinstance(value := getattr(text, name, None), int)], default=10**9)
 
 
 def _n_candidates(item: Item) -> int:
