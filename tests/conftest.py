@@ -59,6 +59,7 @@ SIZES = {
         "norm_rel_ebd": "layer_norm",
         "share_att_key": True,
     },
+    "ablatune_lstm": {"n_units": 48, "max_position_embeddings": 40},
     "bert": {"max_position_embeddings": 40},
     "roberta": {"max_position_embeddings": 42, "type_vocab_size": 1},
 }
@@ -73,6 +74,8 @@ def build_tiny(auto, model_type, seed=0, **changes):
     import torch
     from accelerate.utils import set_seed
     from transformers import AutoConfig
+
+    import trainers.backbones.lstm  # noqa: F401  the Auto classes know it from here on
 
     usual = {} if "n_embd" in SIZES[model_type] else USUAL
     config = AutoConfig.for_model(model_type, **{"vocab_size": 60} | usual | SIZES[model_type] | changes)

@@ -18,7 +18,7 @@ EXPECTED = {
     },
     "backbone": {
         *("gpt1", "gpt2", "bert_base", "bert_large", "roberta_base", "modernbert", "deberta_v3", "minilm"),
-        *("smollm2", "qwen3_0_6b", "tiny", "tiny_bert"),
+        *("smollm2", "qwen3_0_6b", "tiny", "tiny_bert", "tiny_lstm"),
     },
     "head": {"gpt1", "cls"},
     "optim": {"gpt1", "bert"},
@@ -28,7 +28,7 @@ EXPECTED = {
     "data": {"hub", "sample"},
 }
 FOUND = {group: sorted(path.stem for path in (CONF / group).glob("*.yaml")) for group in EXPECTED}
-CAUSAL = {"gpt1", "gpt2", "smollm2", "qwen3_0_6b", "tiny"}
+CAUSAL = {"gpt1", "gpt2", "smollm2", "qwen3_0_6b", "tiny", "tiny_lstm"}
 OWN_FILES = {"single", "pair", "similarity", "choice", "regression"}
 
 EXPECTED_CHANGES = {"none": set(), "no_aux_lm": {"objective.lm_coef"}, "no_pretraining": {"n_transfer"}}

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -83,6 +84,13 @@ def add_adapter(config: PeftConfig, base: PreTrainedModel, new_tokens: list[int]
     """
     from peft import get_peft_model
 
+    # LoRA would be put on the projection behind the LSTM and on nothing else, without a word
+    on_weights = config.method != "ln_tuning" and not config.target_modules
+    if on_weights and any(isinstance(module, nn.RNNBase) for module in base.modules()):
+        raise InputError(
+            f"peft={config.method}: peft has no adapters for the LSTM of {base.config.model_type}: use peft=none, or "
+            "name the linear layers around it by peft.target_modules=[...]"
+        )
     try:
         with _quiet():
             return get_peft_model(base, ADAPTERS[config.method](config, base, new_tokens))

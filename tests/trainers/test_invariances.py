@@ -90,7 +90,7 @@ def test_the_first_update_has_learning_rate_zero(run):
 @pytest.mark.parametrize(
     ("task", "backbone"),
     [(task, "tiny") for task in ("sst2", "rte", "mrpc", "story_cloze", "stsb")]
-    + [("rte", "tiny_bert"), ("stsb", "tiny_bert")],
+    + [("rte", "tiny_bert"), ("stsb", "tiny_bert"), ("rte", "tiny_lstm")],
 )
 def test_eight_examples_are_learned(run, task, backbone):
     result, log, _ = run(

@@ -8,15 +8,22 @@ from transformers import AutoModel, AutoModelForCausalLM
 from heads.errors import InputError
 from trainers.backbones.transfer import add_embeddings, check_count, freeze, keep_layers, layer_of, n_layers
 
-KINDS = ["openai-gpt", "gpt2", "llama", "bert"]
+KINDS = ["openai-gpt", "gpt2", "llama", "bert", "ablatune_lstm"]
 N_LAYER = 3
 
 # Tensors of the embeddings, of each block, and above the blocks.
-COUNTS = {"openai-gpt": (2, 12, 0), "gpt2": (2, 12, 2), "llama": (1, 9, 1), "bert": (5, 16, 2)}
+COUNTS = {
+    "openai-gpt": (2, 12, 0),
+    "gpt2": (2, 12, 2),
+    "llama": (1, 9, 1),
+    "bert": (5, 16, 2),
+    "ablatune_lstm": (1, 8, 0),
+}
 EMBEDDINGS = {
     "openai-gpt": {"tokens_embed.weight", "positions_embed.weight"},
     "gpt2": {"wte.weight", "wpe.weight"},
     "llama": {"embed_tokens.weight"},
+    "ablatune_lstm": {"embed_tokens.weight"},
     "bert": {
         *(f"embeddings.{table}_embeddings.weight" for table in ("word", "position", "token_type")),
         *("embeddings.LayerNorm.weight", "embeddings.LayerNorm.bias"),
@@ -26,6 +33,7 @@ ABOVE = {
     "openai-gpt": set(),
     "gpt2": {"ln_f.weight", "ln_f.bias"},
     "llama": {"norm.weight"},
+    "ablatune_lstm": set(),
     "bert": {"pooler.dense.weight", "pooler.dense.bias"},
 }
 
@@ -98,7 +106,7 @@ def test_train_pys_numbers(build, kind):
     assert sum(torch.equal(before[name], p) for name, p in base.named_parameters()) == 2 + 2 * 12
 
 
-@pytest.mark.parametrize("kind", ["openai-gpt", "gpt2", "llama"])
+@pytest.mark.parametrize("kind", ["openai-gpt", "gpt2", "llama", "ablatune_lstm"])
 def test_a_tied_softmax_follows_the_embeddings(build, kind):
     full = build(kind, tie_word_embeddings=True)
     keep_layers(full.base_model, -1, build(kind, seed=1).base_model)
@@ -133,7 +141,7 @@ def tables(full):
 
 
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("kind", ["openai-gpt", "gpt2", "llama"])
+@pytest.mark.parametrize("kind", ["openai-gpt", "gpt2", "llama", "ablatune_lstm"])
 def test_new_rows_and_nothing_else(build, kind, tied):
     full = build(kind, tie_word_embeddings=tied)
     before, output = values(full), full.get_output_embeddings().weight.detach().clone()

@@ -1,7 +1,7 @@
-"""A backbone from its config: transformers' model (GPT-1's with a faster attention), in float32, with its tokenizer.
+"""A backbone from its config: transformers' model (GPT-1's with a faster attention) or our LSTM, with its tokenizer.
 
 ``full`` is what is saved and loaded: a causal LM with its LM head, or an encoder. ``base`` is the network that turns
-token ids into hidden states; for an encoder both are the same object.
+token ids into hidden states; for an encoder both are the same object. Weights are in float32.
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+import trainers.backbones.lstm  # noqa: F401  the Auto classes know it from here on
 from heads.errors import InputError
 from trainers.backbones.openai_gpt import use_fast_attention
 from trainers.config import BackboneConfig
