@@ -7,13 +7,57 @@ hash of each file. The newest is kept.
 import hashlib
 import json
 import shutil
+import signal
 from pathlib import Path
+from types import FrameType
 
 from accelerate import Accelerator
 
 from heads.errors import InputError
 
 MANIFEST = "manifest.json"
+
+
+class Interrupted(SystemExit):
+    """The run was asked to stop, and has saved a checkpoint first."""
+
+
+class StopSignal:
+    """Remembers SIGTERM, so that the update in progress ends and a checkpoint is saved."""
+
+    def __init__(self) -> None:
+        self.received = False
+        signal.signal(signal.SIGTERM, self._remember)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.received = True
+
+    def asked(self, accelerator: Accelerator) -> bool:
+        """Whether any process was asked to stop; the same answer on all of them."""
+        if accelerator.num_processes == 1:
+            return self.received
+        if self.received:
+            accelerator.set_trigger()
+        return accelerator.check_trigger()
+
+
+def is_due(step: int, every: int | None) -> bool:
+    """Whether a checkpoint is saved after this update."""
+    return every is not None and step % every == 0
+
+
+def save_if(accelerator: Accelerator, folder: Path, step: int, due: bool, stop: StopSignal) -> None:
+    """Save where it is due or a stop signal has come.
+
+    Raises:
+        Interrupted: the run was asked to stop.
+    """
+    asked = stop.asked(accelerator)
+    if asked or due:
+        save(accelerator, folder, step)
+    if asked:
+        accelerator.print(f"\nStopped after update {step}; the same command goes on from there.")
+        raise Interrupted(128 + signal.SIGTERM)
 
 
 def save(accelerator: Accelerator, folder: Path, step: int) -> None:
@@ -56,7 +100,7 @@ def latest(folder: Path) -> Path | None:
         return None
     newest = found[-1]
     manifest = newest / MANIFEST
-    written = json.loads(manifest.read_text())["files"] if manifest.is_file() else {}
+    written = json.loads(manifest.read_text()).get("files", {}) if manifest.is_file() else {}
     present = _hashes(newest)
     broken = [name for name in written if present.get(name) != written[name]] or ([] if written else [MANIFEST])
     if broken:

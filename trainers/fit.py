@@ -1,10 +1,8 @@
 """The epochs of a run: updates, checkpoints, evaluations, and which model is kept."""
 
 import math
-import signal
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from accelerate import Accelerator
@@ -23,10 +21,6 @@ from trainers.runs import write_text
 from trainers.saving import save_model
 
 KEPT_PREDICTIONS = "validation.jsonl"  # of the model kept so far, until the run is finished
-
-
-class Interrupted(SystemExit):
-    """The run was asked to stop, and has saved a checkpoint first."""
 
 
 @dataclass
@@ -73,7 +67,7 @@ class Run:
 def fit(run: Run) -> None:
     """All epochs: updates, checkpoints, evaluations, selection."""
     config, progress, accelerator = run.config, run.training.progress, run.accelerator
-    split, stop = run.splits["train"], _StopSignal()
+    split, stop = run.splits["train"], checkpoints.StopSignal()
     with tqdm(
         total=run.n_updates,
         initial=progress.step,
@@ -96,22 +90,11 @@ def fit(run: Run) -> None:
                 accelerator.log(values | {"epoch": progress.epoch}, step=progress.step)
                 bar.set_postfix(loss=f"{record.loss:.3f}", ex_s=f"{progress.examples / progress.seconds:.1f}")
                 bar.update()
-                _checkpoint_if_due(run, stop.asked(accelerator), last=progress.updates_in_epoch == len(updates))
+                # the epoch's last update is saved after evaluation
+                due = checkpoints.is_due(progress.step, config.train.checkpoint_every)
+                last = progress.updates_in_epoch == len(updates)
+                checkpoints.save_if(accelerator, run.folder, progress.step, due and not last, stop)
             _end_epoch(run)
-
-
-def _checkpoint_if_due(run: Run, asked: bool, last: bool) -> None:
-    """Save where train.checkpoint_every or a stop signal says so; the epoch's last update is saved after evaluation.
-
-    Raises:
-        Interrupted: the run was asked to stop.
-    """
-    step, every = run.training.progress.step, run.config.train.checkpoint_every
-    if asked or (every and step % every == 0 and not last):
-        checkpoints.save(run.accelerator, run.folder, step)
-    if asked:
-        run.accelerator.print(f"\nStopped after update {step}; the same command goes on from there.")
-        raise Interrupted(128 + signal.SIGTERM)
 
 
 def _end_epoch(run: Run) -> None:
@@ -175,22 +158,3 @@ def predict_split(run: Run, name: str) -> Predictions:
         desc=name,
     )
     return read_logits(run.config, split, logits)
-
-
-class _StopSignal:
-    """Remembers SIGTERM, so that the update in progress ends and a checkpoint is saved."""
-
-    def __init__(self) -> None:
-        self.received = False
-        signal.signal(signal.SIGTERM, self._remember)
-
-    def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.received = True
-
-    def asked(self, accelerator: Accelerator) -> bool:
-        """Whether any process was asked to stop; the same answer on all of them."""
-        if accelerator.num_processes == 1:
-            return self.received
-        if self.received:
-            accelerator.set_trigger()
-        return accelerator.check_trigger()

@@ -28,6 +28,7 @@ from trainers.runs import run_name
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 SHIPPED = Path(__file__).resolve().parent / "backbones" / "shipped"
+SAMPLE = Path(__file__).resolve().parent / "data" / "sample"
 
 
 def register(name: str, schema: type) -> None:
@@ -35,6 +36,7 @@ def register(name: str, schema: type) -> None:
     ConfigStore.instance().store(name=f"{name}_schema", node=schema)
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
     OmegaConf.register_new_resolver("shipped", lambda model: str(SHIPPED / model), replace=True)
+    OmegaConf.register_new_resolver("sample", lambda file: str(SAMPLE / file), replace=True)
 
 
 def _run_name(seed: Any) -> str:
@@ -84,7 +86,7 @@ def usage(function: Callable[[Any], None]) -> str:
 
 
 # Keys whose value is a path: taken as it stands, though it hold a comma, an equals sign or a blank.
-PATHS = ("run", "runs", "input", "output", "glue", "run_dir", "init_from", "backbone.path", "data.root")
+PATHS = ("run", "runs", "input", "output", "glue", "run_dir", "init_from", "backbone.path", "data.root", "corpus.cache")
 
 
 def quote_path(arg: str) -> str:

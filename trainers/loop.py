@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -15,11 +15,16 @@ from accelerate.utils.memory import should_reduce_batch_size
 from torch import nn
 from tqdm.auto import tqdm
 
-from heads.collate import collate
 from heads.errors import InputError
 from trainers.data.batches import Place, deal, evaluation_batches
+from trainers.data.corpus import Blocks
 from trainers.data.encode import Split
-from trainers.objectives import Objective
+from trainers.data.pairs import MaskedPairs
+from trainers.objectives import Losses
+
+# What the loop reads: examples of known lengths, and batches of them as NamedTuples of tensors, among them input_ids,
+# attention_mask, sequence_mask and weight.
+Batches = Split | Blocks | MaskedPairs
 
 
 @dataclass
@@ -57,6 +62,24 @@ class StepRecord(NamedTuple):
     grad_norm: float
 
 
+class Objective(Protocol):
+    """Losses of each example of a batch, and the weight of the second of them."""
+
+    @property
+    def lm_coef(self) -> float:
+        """The weight of the LM loss beside the task's."""
+        ...
+
+    @property
+    def whole_batch(self) -> bool:
+        """Whether a loss is of the batch and not of its examples."""
+        ...
+
+    def __call__(self, outputs: Any, batch: Any) -> Losses:
+        """The losses, (B,) each."""
+        ...
+
+
 @dataclass
 class Training:
     """Everything that an update changes or needs; model, optimizer and scheduler are prepared by the accelerator."""
@@ -71,7 +94,7 @@ class Training:
     progress: Progress
 
 
-def train_epoch(training: Training, split: Split, updates: list[list[int]]) -> Iterator[StepRecord]:
+def train_epoch(training: Training, split: Batches, updates: list[list[int]]) -> Iterator[StepRecord]:
     """Do an epoch's updates from where the progress stands, one for each item taken from the iterator.
 
     Raises:
@@ -91,7 +114,7 @@ def train_epoch(training: Training, split: Split, updates: list[list[int]]) -> I
         yield record
 
 
-def _update(training: Training, split: Split, update: list[int]) -> StepRecord:
+def _update(training: Training, split: Batches, update: list[int]) -> StepRecord:
     """One update; where memory runs out, again with half the micro-batch and the same examples and weights."""
     while True:
         try:
@@ -111,7 +134,7 @@ def _update(training: Training, split: Split, update: list[int]) -> StepRecord:
             training.accelerator.print(f"Out of memory: going on with micro-batches of {progress.micro_batch_size}.")
 
 
-def _attempt(training: Training, split: Split, update: list[int]) -> StepRecord:
+def _attempt(training: Training, split: Batches, update: list[int]) -> StepRecord:
     accelerator, progress = training.accelerator, training.progress
     world = accelerator.num_processes
     micro_batches = deal(
@@ -145,10 +168,10 @@ def _attempt(training: Training, split: Split, update: list[int]) -> StepRecord:
     return StepRecord(loss, task_loss, lm_loss, lr, grad_norm)
 
 
-def _backward(training: Training, split: Split, places: list[Place], scale: float) -> torch.Tensor:
+def _backward(training: Training, split: Batches, places: list[Place], scale: float) -> torch.Tensor:
     """Add one micro-batch's gradient; returns sums of task loss and LM loss, and its real and padded tokens."""
     accelerator = training.accelerator
-    batch = collate(split.rows(places), pad_id=training.pad_id)
+    batch = split.batch(places, training.pad_id)
     batch = type(batch)(*(tensor.to(accelerator.device) for tensor in batch))
     losses = training.objective(training.model(batch), batch)
     each_B = (losses.task + training.objective.lm_coef * losses.lm) * batch.weight
@@ -176,7 +199,7 @@ def predict(
     total = sum(map(len, mine))
     bar = tqdm(total=total, desc=desc, unit="ex", leave=False, disable=not accelerator.is_main_process or desc is None)
     for indices in mine:
-        batch = collate(split.rows([(i, 1.0) for i in indices]), pad_id=pad_id)
+        batch = split.batch([(i, 1.0) for i in indices], pad_id)
         batch = type(batch)(*(tensor.to(accelerator.device) for tensor in batch))
         with torch.inference_mode():
             logits = model(batch, lm=False).logits.float().cpu().tolist()

@@ -14,10 +14,19 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from heads.errors import InputError
-from trainers.config import SPEED_ONLY, FinetuneConfig, flat
+from trainers.config import SPEED_ONLY, FinetuneConfig, PretrainConfig, flat
 
 # Choices that the folder's path tells already, or that say where a run is and not what it is.
-NOT_IN_NAME = (*SPEED_ONLY, "task", "backbone", "seed", "data.root", "backbone.path")
+NOT_IN_NAME = (
+    *SPEED_ONLY,
+    "task",
+    "backbone",
+    "seed",
+    "data.root",
+    "backbone.path",
+    "corpus.files",
+    "corpus.valid_files",
+)
 
 # What stage 0 found, until the run is finished.
 STAGE_ZERO = "zero_shot.json"
@@ -49,7 +58,7 @@ def is_finished(folder: Path) -> bool:
     return (folder / "result.json").is_file()
 
 
-def open_folder(folder: Path, config: FinetuneConfig) -> None:
+def open_folder(folder: Path, config: FinetuneConfig | PretrainConfig) -> None:
     """Make a run's folder ready: new, set aside where overwrite says so, or to be resumed.
 
     Raises:
@@ -91,7 +100,7 @@ def _set_aside(folder: Path) -> None:
     folder.rename(aside)
 
 
-def plain(config: FinetuneConfig) -> dict[str, Any]:
+def plain(config: FinetuneConfig | PretrainConfig) -> dict[str, Any]:
     """A config as nested plain values."""
     return asdict(config)
 

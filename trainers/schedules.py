@@ -5,6 +5,7 @@ warmup is the share of all updates in which the factor rises.
 """
 
 from collections.abc import Callable
+from math import cos, pi
 
 
 def warmup_linear(progress: float, warmup: float) -> float:
@@ -46,8 +47,20 @@ def _rise(progress: float, warmup: float) -> float:
     return progress / warmup if progress <= warmup and warmup > 0 else 1.0
 
 
+def warmup_cosine(progress: float, warmup: float) -> float:
+    """GPT-1's schedule while pretraining: a linear rise, then half a cosine to 0 (opt.py, warmup_cosine).
+
+    In opt.py the cosine counts from update 0, as the line does in warmup_linear.
+
+    >>> [round(warmup_cosine(p, 0.1), 4) for p in (0.0, 0.05, 0.1, 0.5, 1.0)]
+    [0.0, 0.5, 0.9755, 0.5, 0.0]
+    """
+    return progress / warmup if progress < warmup else (1 + cos(pi * progress)) / 2
+
+
 SCHEDULES: dict[str, Callable[[float, float], float]] = {
     "warmup_linear": warmup_linear,
+    "warmup_cosine": warmup_cosine,
     "linear": linear,
     "constant": constant,
 }

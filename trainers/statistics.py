@@ -1,5 +1,6 @@
 """Statistics of results: how far a number would move with other examples."""
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -18,17 +19,19 @@ def bootstrap_interval(
     >>> bootstrap_interval(lambda drawn: float(hits[drawn].mean()), len(hits))
     (0.4, 0.6)
     """
-    from scipy.stats import bootstrap
+    from scipy.stats import DegenerateDataWarning, bootstrap
 
     if n_examples < 2:
         return float("nan"), float("nan")
-    found = bootstrap(
-        (np.arange(n_examples),),
-        lambda drawn: statistic(drawn.astype(int)),
-        n_resamples=N_RESAMPLES,
-        vectorized=False,
-        confidence_level=level,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # what is undefined, or the same for all draws, is said
+        found = bootstrap(
+            (np.arange(n_examples),),
+            lambda drawn: statistic(drawn.astype(int)),
+            n_resamples=N_RESAMPLES,
+            vectorized=False,
+            confidence_level=level,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        )
     return float(found.confidence_interval.low), float(found.confidence_interval.high)

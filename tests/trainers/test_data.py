@@ -26,7 +26,7 @@ from trainers.data.readers import READERS
 from trainers.data.records import SAMPLE, Records, load_records, load_split
 from trainers.data.tokenizers import SPECIALS, encode_texts
 
-TASKS = sorted(path.name for path in SAMPLE.iterdir() if path.is_dir())
+TASKS = sorted({path.parent.name for path in SAMPLE.glob("*/*.jsonl")})
 COUNTS = {"sst2": (200, 60)} | dict.fromkeys(("rte", "mrpc", "stsb", "story_cloze", "dpr"), (32, 16))
 
 

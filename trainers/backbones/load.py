@@ -4,6 +4,7 @@
 token ids into hidden states; for an encoder both are the same object. Weights are in float32.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForPreTraining,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -79,9 +81,7 @@ def load_backbone(config: BackboneConfig, *, lm: bool = False) -> Backbone:
     """
     hf_config = load_config(config)
     auto = AutoModelForMaskedLM if lm and config.family == "bidirectional" else AUTO[config.family]
-    # transformers has no sdpa for GPT-1, and refuses it: ours takes its place
-    fast = hf_config.model_type == "openai-gpt" and config.attention in (None, "sdpa")
-    extra: dict[str, Any] = {"attn_implementation": config.attention} if config.attention and not fast else {}
+    fast, extra = _attention(config, hf_config)
     if config.weights == "random":
         try:
             full, missing = auto.from_config(hf_config, **extra), []
@@ -107,6 +107,35 @@ def load_backbone(config: BackboneConfig, *, lm: bool = False) -> Backbone:
     if fast:
         use_fast_attention(full)
     return Backbone(full, full.base_model, missing)
+
+
+def draw_backbone(config: BackboneConfig, changes: Mapping[str, Any]) -> Backbone:
+    """The backbone before pretraining: its own config with some changes, such as a vocabulary, and new weights.
+
+    A bidirectional one has the heads for masked words and for the next sentence.
+
+    Raises:
+        InputError: its config cannot be read, or no such model can be made of it.
+    """
+    hf_config = load_config(config)
+    for key, value in changes.items():
+        setattr(hf_config, key, value)
+    fast, extra = _attention(config, hf_config)
+    auto = AutoModelForPreTraining if config.family == "bidirectional" else AutoModelForCausalLM
+    try:
+        full = auto.from_config(hf_config, **extra)
+    except (ValueError, ImportError) as error:
+        raise _unreadable(config, "model", error) from error
+    if fast:
+        use_fast_attention(full)
+    return Backbone(full, full.base_model, [])
+
+
+def _attention(config: BackboneConfig, hf_config: PretrainedConfig) -> tuple[bool, dict[str, Any]]:
+    """Whether our attention takes the place of GPT-1's, and what transformers is told otherwise."""
+    # transformers has no sdpa for GPT-1, and refuses it
+    fast = hf_config.model_type == "openai-gpt" and config.attention in (None, "sdpa")
+    return fast, {"attn_implementation": config.attention} if config.attention and not fast else {}
 
 
 def check_family(config: BackboneConfig, base: PreTrainedModel) -> None:

@@ -3,6 +3,7 @@
 Nothing here imports torch: a mistake in a config is found before anything heavy is loaded.
 """
 
+from trainers.config.corpus import CorpusConfig
 from trainers.config.finetune import SPEED_ONLY, FinetuneConfig, flat
 from trainers.config.nodes import (
     ADAPTERS,
@@ -20,6 +21,7 @@ from trainers.config.nodes import (
     TrainConfig,
 )
 from trainers.config.predict import PredictConfig
+from trainers.config.pretrain import CurveConfig, PretrainConfig
 from trainers.config.zero_shot import PromptConfig, PromptsConfig, ZeroShotConfig
 
 __all__ = [
@@ -28,6 +30,8 @@ __all__ = [
     "OPTIMIZERS",
     "SPEED_ONLY",
     "BackboneConfig",
+    "CorpusConfig",
+    "CurveConfig",
     "DataConfig",
     "FilesConfig",
     "FinetuneConfig",
@@ -36,6 +40,7 @@ __all__ = [
     "OptimConfig",
     "PeftConfig",
     "PredictConfig",
+    "PretrainConfig",
     "PromptConfig",
     "PromptsConfig",
     "TaskConfig",

@@ -28,6 +28,8 @@ SPEED_ONLY = (
     "train.checkpoint_every",
     "zero_shot.tokens",
     "zero_shot.candidates",
+    "curve.tokens",
+    "corpus.cache",
     "tracking",
     "run_dir",
     "overwrite",

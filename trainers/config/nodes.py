@@ -39,6 +39,7 @@ class TaskConfig:
     score_range: list[float] | None = None  # makes it regression: the least and the greatest score
     metrics: list[str] = MISSING
     primary: str = MISSING  # the metric that selects a checkpoint
+    best_supervised: float | None = None  # by the primary metric, before GPT-1: its tables 2 to 4 (figure 2's scale)
     prompts: PromptsConfig = field(default_factory=PromptsConfig)  # zero-shot templates, by family
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from heads.collate import Row
+from heads.collate import Batch, Row, collate
 from heads.errors import InputError
 from heads.example import Example
 from heads.layouts import BertLayout, Encoded, Gpt1Layout, Ids
@@ -82,9 +82,13 @@ class Split:
     def __len__(self) -> int:
         return len(self.table)
 
-    @cached_property
+    @property
     def lengths(self) -> list[int]:
         """Tokens of each example's longest sequence."""
+        return self._lengths
+
+    @cached_property
+    def _lengths(self) -> list[int]:
         return self.table.data.column("length").to_pylist()
 
     @cached_property
@@ -115,6 +119,10 @@ class Split:
         encoded = [Encoded(*fields) for fields in zip(*(columns[name] for name in names), strict=True)]
         labels = self.labels
         return [Row(one, labels[i], weight) for one, (i, weight) in zip(encoded, places, strict=True)]
+
+    def batch(self, places: Sequence[tuple[int, float]], pad_id: int) -> Batch:
+        """The rows at (index, weight) places, padded."""
+        return collate(self.rows(places), pad_id=pad_id)
 
 
 def encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> tuple[dict[str, Split], list[str], int]:

@@ -42,7 +42,9 @@ class Asker:
     task: TaskConfig  # with its labels
     max_tokens: int
 
-    def scores(self, prompt: PromptConfig, examples: Sequence[Example], desc: str) -> tuple[dict[str, np.ndarray], int]:
+    def scores(
+        self, prompt: PromptConfig, examples: Sequence[Example], desc: str | None
+    ) -> tuple[dict[str, np.ndarray], int]:
         """Scores of every candidate, (N, C), under every normalization that has a meaning; and how many were cut."""
         prompter = self._prompter(prompt)
         prompted = prompter.masked(examples) if self.method == "fill_mask" else prompter.causal(examples)
@@ -62,7 +64,7 @@ class Asker:
         return ("sum", "pmi") if self.task.regression else tuple(NORMALIZATIONS)
 
     def answers(
-        self, prompt: PromptConfig, examples: Sequence[Example], thresholds: dict[str, float], desc: str
+        self, prompt: PromptConfig, examples: Sequence[Example], thresholds: dict[str, float], desc: str | None
     ) -> Answers:
         """Answers to a prompt; thresholds, by normalization, are those of a prompt that has them."""
         scores, n_cut = self.scores(prompt, examples, desc)
@@ -70,7 +72,7 @@ class Asker:
             scores, {name: self._predict(prompt, one, thresholds.get(name)) for name, one in scores.items()}, n_cut
         )
 
-    def thresholds(self, prompt: PromptConfig, train: Sequence[Example], desc: str) -> dict[str, float]:
+    def thresholds(self, prompt: PromptConfig, train: Sequence[Example], desc: str | None) -> dict[str, float]:
         """The threshold under each normalization that is best, by the primary metric, on labelled train examples."""
         labels = np.array([example.label for example in train])
         metric: Callable = METRICS.get(self.task.primary, METRICS["accuracy"])
@@ -92,11 +94,11 @@ class Asker:
         template = Template(prompt.template, prompt.scored)
         return Prompter(self.tokenizer, self.n_ctx, template, self.task.texts, words, chat=self.method == "chat")
 
-    def _total(self, items: Sequence, desc: str) -> tuple[np.ndarray, np.ndarray]:
+    def _total(self, items: Sequence, desc: str | None) -> tuple[np.ndarray, np.ndarray]:
         return score_items(self.accelerator, self.scorer, items, max_tokens=self.max_tokens, desc=desc)
 
     def _unconditional(
-        self, prompter: Prompter, examples: Sequence[Example], shape: tuple[int, ...], desc: str
+        self, prompter: Prompter, examples: Sequence[Example], shape: tuple[int, ...], desc: str | None
     ) -> np.ndarray | None:
         """Each candidate's sum without the example's texts (N, C); the same candidates are scored once."""
         if self.method == "fill_mask":
@@ -109,7 +111,7 @@ class Asker:
                 if item is None:
                     return None
                 asked[key] = item
-        sums, _ = self._total(list(asked.values()), f"{desc}, without its texts")
+        sums, _ = self._total(list(asked.values()), desc and f"{desc}, without its texts")
         place = {key: n for n, key in enumerate(asked)}
         found = np.zeros(shape)
         for row, key in zip(found, keys, strict=True):

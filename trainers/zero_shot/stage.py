@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,27 @@ from accelerate import Accelerator
 from heads.errors import InputError
 from heads.example import Example
 from trainers.backbones.load import load_tokenizer, n_positions
-from trainers.config import FinetuneConfig, TaskConfig
+from trainers.config import DataConfig, FinetuneConfig, TaskConfig, ZeroShotConfig
 from trainers.data.encode import read_examples, read_labels, source_names
 from trainers.data.labels import with_labels
 from trainers.data.records import Records
 from trainers.results import finite
 from trainers.runs import STAGE_ZERO, write_text
-from trainers.zero_shot.answers import Asker, has_threshold
+from trainers.zero_shot.answers import Answers, Asker, has_threshold
 from trainers.zero_shot.findings import Sample, add_split, lines_of, said_once
 from trainers.zero_shot.method import check_normalization, load_scored_model, pick_method
 from trainers.zero_shot.scoring import Scorer
 
 PREDICTIONS = "zero_shot_predictions.jsonl"
+
+
+@dataclass(frozen=True)
+class Material:
+    """What is asked: a task with its labels, a sample of each split, and the fold that thresholds are fitted on."""
+
+    task: TaskConfig
+    samples: list[Sample]
+    fold: list[Example]
 
 
 def stage_zero(config: FinetuneConfig, folder: Path, accelerator: Accelerator, records: Records) -> dict[str, Any]:
@@ -68,30 +77,19 @@ def _evaluate(config: FinetuneConfig, folder: Path, accelerator: Accelerator, re
     tokenizer: Any = load_tokenizer(config.backbone)
     method = pick_method(config, tokenizer)
     check_normalization(config, method)
-    samples, task = _samples(config, records)
-    task.check_prompts(method)
-    train = records.splits.get("train")
-    prompts = task.prompts.of(method)
-    fold = _threshold_fold(config, task, train) if any(has_threshold(method, prompt) for prompt in prompts) else []
+    material = gather_material(config.task, method, config.zero_shot, config.data, records)
+    task, samples = material.task, material.samples
     model = load_scored_model(config, accelerator)
     scorer = Scorer(model, tokenizer.pad_token_id or 0, layout=config.zero_shot.candidates)
     n_ctx = n_positions(model.base_model)
     asker = Asker(accelerator, scorer, tokenizer, n_ctx, method, task, config.zero_shot.tokens)
     began = time.perf_counter()
-    thresholds = [
-        asker.thresholds(prompt, fold, "zero-shot threshold") if has_threshold(method, prompt) else {}
-        for prompt in prompts
-    ]
-    answers = {
-        sample.name: [
-            asker.answers(prompt, sample.examples, thresholds[n], f"zero-shot {sample.name} {n + 1}/{len(prompts)}")
-            for n, prompt in enumerate(prompts)
-        ]
-        for sample in samples
-    }
+    thresholds, answers = ask_all(asker, material, "zero-shot ")
     seconds = time.perf_counter() - began
     found = said_once(method, task, _normalization(config), scorer.layout, thresholds) | {"seconds": seconds}
-    found["examples_per_second"] = len(prompts) * sum(len(sample.examples) for sample in samples) / seconds
+    n_asked = len(thresholds) * sum(len(sample.examples) for sample in samples)
+    found["examples_per_second"] = n_asked / seconds
+    train = records.splits.get("train")
     labels = read_labels("train", train, task, task.labels) if train is not None else []
     for sample in samples:
         add_split(found, task, sample, answers[sample.name], labels)
@@ -102,54 +100,86 @@ def _evaluate(config: FinetuneConfig, folder: Path, accelerator: Accelerator, re
     return found
 
 
+def ask_all(
+    asker: Asker, material: Material, desc: str | None
+) -> tuple[list[dict[str, float]], dict[str, list[Answers]]]:
+    """Every template's thresholds, fitted on the fold alone, and its answers on every sample, by split."""
+    prompts = material.task.prompts.of(asker.method)
+
+    def said(what: str) -> str | None:
+        return None if desc is None else f"{desc}{what}"
+
+    thresholds = [
+        asker.thresholds(prompt, material.fold, said("threshold")) if has_threshold(asker.method, prompt) else {}
+        for prompt in prompts
+    ]
+    answers = {
+        sample.name: [
+            asker.answers(prompt, sample.examples, thresholds[n], said(f"{sample.name} {n + 1}/{len(prompts)}"))
+            for n, prompt in enumerate(prompts)
+        ]
+        for sample in material.samples
+    }
+    return thresholds, answers
+
+
 def _normalization(config: FinetuneConfig) -> str:
     """Levels of a score are weighed by their whole probability, whatever their length."""
     chosen = config.zero_shot.normalization
     return "sum" if config.task.regression and chosen != "pmi" else chosen
 
 
-def _samples(config: FinetuneConfig, records: Records) -> tuple[list[Sample], TaskConfig]:
-    """The splits that are scored, and the task with its labels."""
-    task, wanted = config.task, config.zero_shot.splits
+def gather_material(
+    task: TaskConfig, method: str, zero_shot: ZeroShotConfig, data: DataConfig, records: Records
+) -> Material:
+    """What a family is asked about.
+
+    Raises:
+        InputError: a template does not fit the task, or there is nothing to score or to fit a threshold on.
+    """
     first = records.splits.get("train", next(iter(records.splits.values())))
     task = replace(task, labels=with_labels(task, source_names(first, task), first, records.splits.values()))
+    task.check_prompts(method)
     examples = {
         name: read_examples(name, rows, task, task.labels)
         for name, rows in records.splits.items()
-        if name in (wanted or [other for other in records.splits if other != "train"])
+        if name in (zero_shot.splits or [other for other in records.splits if other != "train"])
     }
-    names = wanted or [name for name, found in examples.items() if any(e.label is not None for e in found)]
+    names = zero_shot.splits or [name for name, each in examples.items() if any(e.label is not None for e in each)]
     if not names:
         raise InputError(
             f"{task.name} has no validation or test split with labels in its source: name one to score, such as "
             "zero_shot.splits=[train]"
         )
-    return [_sample(name, examples[name], config) for name in names], task
+    samples = [_sample(name, examples[name], zero_shot.limit, data.split_seed) for name in names]
+    needs_fold = any(has_threshold(method, prompt) for prompt in task.prompts.of(method))
+    fold = _threshold_fold(task, zero_shot, data, records.splits.get("train")) if needs_fold else []
+    return Material(task, samples, fold)
 
 
-def _sample(name: str, examples: list[Example], config: FinetuneConfig) -> Sample:
+def _sample(name: str, examples: list[Example], limit: int | None, seed: int) -> Sample:
     """All examples, or as many as the limit says of those with a label, if any has one."""
-    limit, places = config.zero_shot.limit, list(range(len(examples)))
+    places = list(range(len(examples)))
     if limit is not None and limit < len(examples):
         labelled = [i for i in places if examples[i].label is not None] or places
-        drawn = np.random.default_rng(config.data.split_seed).permutation(len(labelled))[:limit]
+        drawn = np.random.default_rng(seed).permutation(len(labelled))[:limit]
         places = sorted(labelled[i] for i in drawn)
     return Sample(name, [examples[i] for i in places], places, len(examples))
 
 
-def _threshold_fold(config: FinetuneConfig, task: TaskConfig, train: Any) -> list[Example]:
+def _threshold_fold(task: TaskConfig, zero_shot: ZeroShotConfig, data: DataConfig, train: Any) -> list[Example]:
     """The labelled train examples that thresholds are fitted on, a seeded sample.
 
     Raises:
         InputError: there are none of both classes, or they are among those that are scored.
     """
-    if train is None or "train" in (config.zero_shot.splits or []):
+    if train is None or "train" in (zero_shot.splits or []):
         raise InputError(
             f"{task.name}: a text that is scored as a whole needs a threshold, which is fitted on labelled train rows "
             "and never on those that are scored: score another split, or use another method"
         )
     examples = [example for example in read_examples("train", train, task, task.labels) if example.label is not None]
-    drawn = np.random.default_rng(config.data.split_seed).permutation(len(examples))[: config.zero_shot.threshold_rows]
+    drawn = np.random.default_rng(data.split_seed).permutation(len(examples))[: zero_shot.threshold_rows]
     fold = [examples[i] for i in sorted(drawn)]
     if len({example.label for example in fold}) < 2:
         raise InputError(

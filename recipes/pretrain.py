@@ -1,0 +1,21 @@
+"""Pretrain a small language model on text.
+
+accelerate launch recipes/pretrain.py backbone=mini_gpt corpus.files=[books.txt.xz] corpus.valid_files=[held_out.txt.xz]
+accelerate launch recipes/pretrain.py backbone=mini_bert corpus.files=[a.txt,b.txt.gz] corpus.valid_files=[c.txt]
+accelerate launch recipes/pretrain.py backbone=tiny corpus=sample train.n_ctx=64       # needs no network
+"""
+
+from trainers.config import PretrainConfig
+from trainers.launch import recipe
+
+
+@recipe("pretrain", PretrainConfig)
+def main(config: PretrainConfig) -> None:
+    """Pretrain, and leave a run folder with the model."""
+    from trainers.pretrain import pretrain
+
+    pretrain(config)
+
+
+if __name__ == "__main__":
+    main()

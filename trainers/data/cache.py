@@ -1,0 +1,30 @@
+"""The cache: folders that are made once, whole or not at all, and found again by what they hold."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def made_once(cache: str | None, kind: str, content: list[Any], make: Callable[[Path], None]) -> Path:
+    """The folder of that kind and content; where there is none, make fills one, which gets its name when it is whole.
+
+    cache is where folders are kept; None is $ABLATUNE_CACHE, else ~/.cache/ablatune.
+    """
+    root = Path(cache or os.environ.get("ABLATUNE_CACHE") or Path.home() / ".cache" / "ablatune").expanduser() / kind
+    folder = root / hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+    if not folder.exists():
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="partial-", dir=root) as partial:
+            new = Path(partial) / kind
+            new.mkdir()
+            make(new)
+            try:
+                new.rename(folder)
+            except OSError:
+                if not folder.exists():  # another run may have made the same in the meantime
+                    raise
+    return folder
