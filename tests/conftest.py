@@ -35,8 +35,12 @@ def _composed(overrides):
 
 
 def compose_config(*overrides):
-    """The config of a command line, as recipes/finetune.py gets it; one of the caller's own each time."""
-    return OmegaConf.to_object(_composed(overrides))
+    """The config of a command line, as recipes/finetune.py gets it; one of the caller's own each time.
+
+    Without stage 0 unless zero_shot is among the overrides: most tests are about training.
+    """
+    asked = any(override.startswith("zero_shot") for override in overrides)
+    return OmegaConf.to_object(_composed(overrides if asked else (*overrides, "zero_shot=none")))
 
 
 @pytest.fixture(scope="session")

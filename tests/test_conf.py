@@ -28,7 +28,7 @@ EXPECTED = {
     "data": {"hub", "sample"},
 }
 FOUND = {group: sorted(path.stem for path in (CONF / group).glob("*.yaml")) for group in EXPECTED}
-CAUSAL = {"gpt1", "gpt2", "smollm2", "qwen3_0_6b", "tiny", "tiny_lstm"}
+CAUSAL = {"gpt1", "gpt2", "smollm2", "qwen3_0_6b", "mini_gpt", "mini_lstm", "tiny", "tiny_lstm"}
 OWN_FILES = {"single", "pair", "similarity", "choice", "regression"}
 
 EXPECTED_CHANGES = {"none": set(), "no_aux_lm": {"objective.lm_coef"}, "no_pretraining": {"n_transfer"}}
@@ -78,7 +78,7 @@ def test_a_backbone_chooses_its_head_and_optimizer(compose, name):
     assert config.backbone.name == name
     causal = config.backbone.family == "causal"
     assert causal == (name in CAUSAL)
-    assert (config.backbone.weights == "random") == name.startswith("tiny")
+    assert (config.backbone.weights == "random") == name.startswith(("tiny", "mini_"))
     found = (config.head.name, config.head.both_orders, config.objective.lm_coef, config.optim.name)
     assert found == (("gpt1", True, 0.5, "gpt1_adam") if causal else ("cls", False, 0.0, "adamw"))
 

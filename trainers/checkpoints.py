@@ -6,6 +6,7 @@ hash of each file. The newest is kept.
 
 import hashlib
 import json
+import logging
 import shutil
 import signal
 from pathlib import Path
@@ -16,6 +17,9 @@ from accelerate import Accelerator
 from heads.errors import InputError
 
 MANIFEST = "manifest.json"
+
+# Weights that are tied are saved once, and it warns of it at each checkpoint.
+logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
 
 
 class Interrupted(SystemExit):

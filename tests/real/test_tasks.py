@@ -55,8 +55,9 @@ def test_two_updates_and_an_evaluation(compose, data, models, tmp_path, task, ba
     # 512 positions and 4 blocks of 64: the tokenizer is the real one, the weights are random
     weights = models / BACKBONES[backbone]
     result = finetune(
-        compose(f"task={task}", *source, f"backbone={backbone}", f"backbone.path={weights}", "train.max_steps=2",
-                "train.batch_size=4", "data.train_rows=16", "data.eval_rows=12", f"run_dir={tmp_path / 'run'}")
+        compose(f"task={task}", *source, f"backbone={backbone}", f"backbone.path={weights}", "zero_shot=auto",
+                "train.max_steps=2", "train.batch_size=4", "data.train_rows=16", "data.eval_rows=12",
+                f"run_dir={tmp_path / 'run'}")
     )  # fmt: skip
     assert result["train"]["steps"] == 2
     assert result["primary"]["split"] == "validation"

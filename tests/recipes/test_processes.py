@@ -15,7 +15,15 @@ from trainers.finetune import finetune
 
 ROOT = Path(__file__).parents[2]
 RECIPE = str(ROOT / "recipes" / "finetune.py")
-TASK = ("task=rte", "data=sample", "backbone=tiny", "optim.lr=1e-3", "train.epochs=4", "train.batch_size=5")
+TASK = (
+    "task=rte",
+    "data=sample",
+    "backbone=tiny",
+    "zero_shot=auto",
+    "optim.lr=1e-3",
+    "train.epochs=4",
+    "train.batch_size=5",
+)
 
 
 def start(*overrides, launcher=(sys.executable,)):
@@ -70,6 +78,7 @@ def assert_equal_runs(one, other):
     for result in timeless:
         for key in ("seconds", "examples_per_second", "tokens_per_second"):
             del result["train"][key]
+            result["zero_shot"].pop(key, None)
     assert timeless[0] == timeless[1]
 
 
@@ -128,4 +137,9 @@ def test_two_processes_give_what_one_gives(compose, tmp_path):
     np.testing.assert_allclose(logs[1], logs[0], rtol=2e-5)
     results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two")]
     assert results[0]["finetune"] == results[1]["finetune"]
+    assert results[0]["zero_shot"]["validation"] == results[1]["zero_shot"]["validation"]
+    asked = [lines(tmp_path / name / "zero_shot_predictions.jsonl") for name in ("one", "two")]
+    assert [row["index"] for row in asked[1]] == [row["index"] for row in asked[0]]
+    scores = [[list(row["scores"].values()) for row in rows] for rows in asked]
+    np.testing.assert_allclose(scores[1], scores[0], atol=1e-4)
     assert [result["train"]["processes"] for result in results] == [1, 2]

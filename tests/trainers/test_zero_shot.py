@@ -304,7 +304,7 @@ def test_a_row_that_cannot_be_asked_stops_no_fine_tuning(compose, tmp_path):
     )
     files = [f"data.files.{split}={file}" for split in ("train", "validation")]
     asked = ["task=cola", *files, "backbone=tiny", "train.max_steps=1"]
-    found = finetune(compose(*asked, f"run_dir={tmp_path / 'auto'}"))["zero_shot"]
+    found = finetune(compose(*asked, "zero_shot=auto", f"run_dir={tmp_path / 'auto'}"))["zero_shot"]
     assert found["method"] == "none"
     assert found["reason"].startswith("row train-0: a text that is to be scored has no token that another predicts")
     with pytest.raises(InputError, match="row train-0"):
@@ -370,7 +370,7 @@ def test_a_users_own_columns_under_another_tasks_prompts(compose, tmp_path):
     file.write_text("".join(json.dumps({"text": f"text {n}", "label": n % 2}) + "\n" for n in range(4)))
     files = [f"data.files.{split}={file}" for split in ("train", "validation")]
     asked = ["task=sst2", "task.texts=[text]", *files, "backbone=tiny", "train.max_steps=1"]
-    found = finetune(compose(*asked, f"run_dir={tmp_path / 'auto'}"))["zero_shot"]
+    found = finetune(compose(*asked, "zero_shot=auto", f"run_dir={tmp_path / 'auto'}"))["zero_shot"]
     message = "conf/task/sst2.yaml: prompts.heuristic[0] names the field 'sentence', which does not exist"
     assert found["reason"].startswith(message)
     with pytest.raises(InputError, match=r"prompts.likelihood\[0\] names the field 'sentence'"):

@@ -120,7 +120,7 @@ class Scorer:
             extra["position_ids"] = reading.position_ids.to(self.device) + self.position_offset
         with torch.inference_mode(), self._only(reading.states):
             out = self.model(input_ids=reading.input_ids.to(self.device), attention_mask=mask, **extra)
-        logits = out.logits
+        logits = out[0]  # without labels the logits come first, whatever the output calls them
         if logits.shape[:2] != (1, len(reading.states)):  # an output layer that is used without being called
             logits = logits.flatten(0, 1)[reading.states.to(self.device)][None]
         logits_UV = logits[0].float()

@@ -1,0 +1,142 @@
+"""Pretraining end to end on the text that ships: what is saved, what is resumed, and a curve that disturbs nothing."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import hydra
+import pytest
+import torch
+from omegaconf import OmegaConf
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+
+from heads.errors import InputError
+from trainers.config import PretrainConfig
+from trainers.launch import CONF, register
+from trainers.pretrain import pretrain
+
+ROOT = Path(__file__).parents[2]
+SMALL = ("corpus=sample", "data=sample", "train.n_ctx=64", "train.batch_size=8", "train.max_steps=20")
+
+
+def compose(folder, *overrides):
+    register("pretrain", PretrainConfig)
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        found = hydra.compose("pretrain", overrides=[*SMALL, f"run_dir={folder}", *overrides])
+    return OmegaConf.to_object(found)
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path_factory):
+    """Token files of these tests alone, made once for all of them."""
+    monkeypatch.setenv("ABLATUNE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def lines(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("backbone", ["tiny", "tiny_lstm"])
+def test_what_is_saved_has_the_perplexity_that_is_stated(tmp_path, backbone):
+    result = pretrain(compose(tmp_path, f"backbone={backbone}", "train.eval_every=10"))
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model").eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    text = (ROOT / "trainers/data/sample/corpus/valid.txt").read_text()
+    documents = [part.strip("\n") for part in text.split("<|endoftext|>\n") if part.strip()]
+    nats, targets = 0.0, 0
+    for document in documents:
+        ids = [*tokenizer(document, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        for first in range(0, len(ids), 64):
+            block = torch.tensor([ids[first : first + 64]])
+            with torch.no_grad():
+                table = model(input_ids=block).logits[0, :-1].log_softmax(-1)
+            nats -= table.gather(1, block[0, 1:, None]).sum().item()
+            targets += block.shape[1] - 1
+    assert result["held_out"]["targets"] == pytest.approx(targets, rel=0.02)
+    assert result["held_out"]["perplexity"] == pytest.approx(math.exp(nats / targets), rel=0.02)
+    losses = [line["train/lm_loss"] for line in lines(tmp_path / "log.jsonl") if "train/lm_loss" in line]
+    assert len(losses) == 20
+    assert losses[-1] < losses[0]
+    assert [line["step"] for line in lines(tmp_path / "log.jsonl") if "held_out/loss" in line] == [10, 20]
+
+
+def test_berts_objectives(tmp_path):
+    asked = ("backbone=tiny_bert", "curve.tasks=[sst2]", "curve.limit=20")
+    result = pretrain(compose(tmp_path, *asked))
+    assert result["objective"] == "masked_lm"
+    assert result["held_out"]["perplexity_per_word"] is None
+    model, info = AutoModelForMaskedLM.from_pretrained(tmp_path / "model", output_loading_info=True)
+    assert not info["missing_keys"]
+    assert model.config.vocab_size == len(AutoTokenizer.from_pretrained(tmp_path / "model"))
+    first = lines(tmp_path / "log.jsonl")[0]
+    assert first["train/task_loss"] == pytest.approx(math.log(2), abs=0.2)  # of the next sentence
+    assert first["train/loss"] == pytest.approx(first["train/task_loss"] + first["train/lm_loss"])
+
+
+def test_a_curve_disturbs_nothing(tmp_path):
+    curve = ("curve.tasks=[sst2,cola]", "curve.limit=10")
+    pretrain(compose(tmp_path / "with", "backbone=tiny", *curve))
+    pretrain(compose(tmp_path / "without", "backbone=tiny"))
+    logs = [(tmp_path / name / "log.jsonl").read_text() for name in ("with", "without")]
+    assert logs[0] == logs[1]
+    points = lines(tmp_path / "with" / "zero_shot_curve.jsonl")
+    assert [line["step"] for line in points if line["task"] == "sst2"] == [1, 2, 4, 8, 16, 20]
+    assert {line["task"] for line in points} == {"sst2", "cola"}
+    for line in points:
+        assert line["tokens"] > 0
+        assert line["chance"] in (0.5, 0.0)
+        if line["best_supervised"] is not None:
+            scaled = (line["score"] - line["chance"]) / (line["best_supervised"] - line["chance"])
+            assert line["normalized"] == pytest.approx(scaled)
+    assert not (tmp_path / "without" / "zero_shot_curve.jsonl").exists()
+
+
+def start(folder, *overrides):
+    command = [sys.executable, str(ROOT / "recipes" / "pretrain.py"), *SMALL, "backbone=tiny", f"run_dir={folder}"]
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen([*command, *overrides], **output, text=True, env=dict(os.environ))
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_stopped_run_goes_on_and_ends_bit_equal(tmp_path, how):
+    asked = ("train.max_steps=60", "train.checkpoint_every=3", "curve.tasks=[cola]", "curve.limit=8")
+    process = start(tmp_path / "stopped", *asked)
+    log, until = tmp_path / "stopped" / "log.jsonl", time.monotonic() + 120
+    while not (log.exists() and len(log.read_text().splitlines()) >= 14):  # updates 14 to 16: before the next point
+        assert time.monotonic() < until
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    process.send_signal(how)
+    process.communicate()
+    assert not (tmp_path / "stopped" / "result.json").exists(), "it ended before it was stopped"
+    resumed = start(tmp_path / "stopped", *asked)
+    output, _ = resumed.communicate(timeout=180)
+    assert resumed.returncode == 0, output
+    assert "Going on from update" in output
+    pretrain(compose(tmp_path / "whole", "backbone=tiny", *asked))
+    for name in ("log.jsonl", "zero_shot_curve.jsonl", "model/model.safetensors"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+WRONG = {
+    "no text": (["corpus=files"], r"^the corpus has no text"),
+    "no such task": (
+        ["curve.tasks=[sst3]"],
+        r"^curve.tasks names the task 'sst3', which does not exist. Did you mean 'sst2'",
+    ),
+    "no heuristic": (["curve.tasks=[mrpc]"], r"^curve.tasks: mrpc has no prompts.heuristic in its YAML: leave it out$"),
+    "too long a block": (["train.n_ctx=2000"], r"^train.n_ctx=2000, and tiny has positions for 512 tokens: lower it$"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_said_in_one_line(tmp_path, case):
+    overrides, message = WRONG[case]
+    with pytest.raises(Exception, match=message) as caught:
+        pretrain(compose(tmp_path, "backbone=tiny", *overrides))
+    assert isinstance(caught.value, InputError)
