@@ -102,7 +102,7 @@ def start(folder, *overrides):
     return subprocess.Popen([*command, *overrides], **output, text=True, env=dict(os.environ))
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_stopped_run_goes_on_and_ends_bit_equal(tmp_path, how):
     asked = ("train.max_steps=60", "train.checkpoint_every=3", "curve.tasks=[cola]", "curve.limit=8")
     process = start(tmp_path / "stopped", *asked)

@@ -18,6 +18,12 @@ CHAT = (
 )
 
 
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+    """Intervals are not what these tests are about."""
+    monkeypatch.setattr("trainers.statistics.N_RESAMPLES", 30)
+
+
 def settings(compose, folder, *overrides, backbone="tiny", **zero):
     config = compose(*overrides, "data=sample", f"backbone={backbone}", f"run_dir={folder}", "seed=1")
     return replace(config, zero_shot=replace(config.zero_shot, **zero))
