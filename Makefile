@@ -26,7 +26,7 @@ demo: .venv/installed ## fine-tune a tiny random GPT on the sample data that shi
 	    train.epochs=10 run_dir=outputs/demo
 
 test: .venv/installed ## the tests that need no network, no GPU and no real data
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadscope
 
 test-real: .venv/installed ## the tests on real rows (ABLATUNE_DATA) and real weights (ABLATUNE_MODELS)
 	$(BIN)/python -m pytest -q -m real tests/real
