@@ -1,6 +1,5 @@
 """Fine-tuning: from a config to a finished run folder. The order of steps, and nothing else."""
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,21 +11,20 @@ from safetensors.torch import load_file
 
 from heads.errors import InputError
 from trainers import checkpoints, tracking
-from trainers.accelerator import start_accelerator
 from trainers.backbones.transfer import n_layers
 from trainers.build import Foundation, assemble, lay_foundation
 from trainers.config import FinetuneConfig, flat
 from trainers.data.encode import encode_records
 from trainers.data.records import Records, load_records
 from trainers.fit import KEPT_PREDICTIONS, Run, Selection, fit, predict_split, primary_metric
-from trainers.loop import Progress, Training
 from trainers.model import TaskModel
 from trainers.objectives import build_objective
-from trainers.optim import build_optimizer, build_scheduler, param_groups
+from trainers.optim import param_groups
 from trainers.results import at_chance, check_metrics, environment, trained_parameters, write_result
-from trainers.runs import STAGE_ZERO, open_folder, plain, read_config, write_text
+from trainers.runs import STAGE_ZERO, plain, read_config, write_text
 from trainers.saving import HEAD, chain, load_kept, same_answers, start_of
 from trainers.summary import summary
+from trainers.training import open_run, prepare_training, resume
 from trainers.zero_shot.stage import stage_zero
 
 
@@ -38,19 +36,14 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     Raises:
         InputError: something the user typed or supplied is wrong.
     """
-    asked, folder = config, Path(config.run_dir)
-    trackers = tracking.trackers(config.tracking, folder)
-    accelerator = start_accelerator(config.mixed_precision, trackers, folder)
-    config = replace(config, mixed_precision=accelerator.mixed_precision)
-    with accelerator.main_process_first():
-        if accelerator.is_main_process:
-            open_folder(folder, asked)
+    config, folder, accelerator = open_run(config)
+    with accelerator.main_process_first():  # the others find what the first has downloaded
         records = load_records(config.task, config.data)
     run = _prepare(config, folder, accelerator, records)  # first, since it finds what is wrong with the config
     zero_shot = stage_zero(config, folder, accelerator, records)
     # Dropout differs between processes, and not with what was drawn before.
     set_seed(config.seed + 1000 * accelerator.process_index)
-    _resume(run)
+    resume(run.training, folder, config.train, run.n_updates, ["log.jsonl"])
     tracking.start(accelerator, config.tracking, folder, flat(plain(run.config)))
     fit(run)
     result = _finish(run, records, zero_shot)
@@ -74,19 +67,23 @@ def _prepare(config: FinetuneConfig, folder: Path, accelerator: Accelerator, rec
         write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored)))
     if config.objective.loss == "soft_f1" and accelerator.num_processes > 1:
         raise InputError("objective.loss=soft_f1 is a ratio of sums over a whole update: use one process")
-    training, n_updates = _training(config, accelerator, foundation, model, len(splits["train"]))
+    training, n_updates = prepare_training(
+        config,
+        accelerator,
+        model,
+        _groups(config, foundation, model),
+        build_objective(config, labels),
+        n_examples=len(splits["train"]),
+        pad_id=foundation.pad_id,
+    )
     selection = Selection()
     accelerator.register_for_checkpointing(training.progress, selection)
     return Run(config, folder, accelerator, foundation, splits, n_unlabelled, model, training, selection, n_updates)
 
 
-def _training(
-    config: FinetuneConfig, accelerator: Accelerator, foundation: Foundation, model: TaskModel, n_examples: int
-) -> tuple[Training, int]:
-    """Optimizer, schedule and objective, prepared; and the updates of the whole run."""
-    train = config.train
-    n_updates = train.max_steps or train.epochs * math.ceil(n_examples / train.batch_size)
-    groups = param_groups(
+def _groups(config: FinetuneConfig, foundation: Foundation, model: TaskModel) -> list[dict[str, Any]]:
+    """The parameters that are trained, by learning rate and decay."""
+    return param_groups(
         list(model.named_parameters()),
         lr=config.optim.lr,
         weight_decay=config.optim.weight_decay,
@@ -94,36 +91,6 @@ def _training(
         layer_of=foundation.layer_of() if config.optim.layer_decay < 1 else lambda name: 0,
         n_layer=n_layers(foundation.backbone.base),
     )
-    optimizer = build_optimizer(groups, config.optim)
-    scheduler = build_scheduler(optimizer, config.optim, n_updates)
-    micro = train.micro_batch_size or math.ceil(train.batch_size / accelerator.num_processes)
-    if accelerator.state.deepspeed_plugin is not None:  # it asks a loader for this, and ours is none of Accelerate's
-        accelerator.state.deepspeed_plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = micro
-    prepared, optimizer, scheduler = accelerator.prepare(model, optimizer, scheduler)
-    training = Training(
-        accelerator=accelerator,
-        model=prepared,
-        optimizer=optimizer,
-        scheduler=scheduler,
-        objective=build_objective(config, config.task.labels),
-        max_grad_norm=config.optim.max_grad_norm,
-        pad_id=foundation.pad_id,
-        progress=Progress(micro_batch_size=micro),
-    )
-    return training, n_updates
-
-
-def _resume(run: Run) -> None:
-    newest = checkpoints.latest(run.folder)
-    if newest is not None:
-        run.accelerator.load_state(str(newest))
-        fits = math.ceil(run.config.train.batch_size / run.accelerator.num_processes)
-        progress = run.training.progress
-        progress.micro_batch_size = run.config.train.micro_batch_size or min(progress.micro_batch_size, fits)
-    if run.accelerator.is_main_process:
-        tracking.rewind(run.folder / "log.jsonl", run.training.progress.step)
-        if newest is not None:
-            print(f"Going on from update {run.training.progress.step} of {run.n_updates} ({newest}).")
 
 
 def _finish(run: Run, records: Records, zero_shot: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from tqdm.auto import tqdm
 
 from trainers import checkpoints
 from trainers.build import Foundation
@@ -19,6 +18,7 @@ from trainers.model import TaskModel
 from trainers.results import Predictions, one_prediction, read_logits
 from trainers.runs import write_text
 from trainers.saving import save_model
+from trainers.training import progress_bar
 
 KEPT_PREDICTIONS = "validation.jsonl"  # of the model kept so far, until the run is finished
 
@@ -68,14 +68,7 @@ def fit(run: Run) -> None:
     """All epochs: updates, checkpoints, evaluations, selection."""
     config, progress, accelerator = run.config, run.training.progress, run.accelerator
     split, stop = run.splits["train"], checkpoints.StopSignal()
-    with tqdm(
-        total=run.n_updates,
-        initial=progress.step,
-        desc=f"{config.task.name} · {config.backbone.name}",
-        unit="update",
-        disable=not accelerator.is_main_process,
-        dynamic_ncols=True,
-    ) as bar:
+    with progress_bar(run.training, f"{config.task.name} · {config.backbone.name}", run.n_updates) as bar:
         while progress.updates_in_epoch or (progress.step < run.n_updates and not _patience_is_over(run)):
             updates = epoch_updates(
                 split.lengths,

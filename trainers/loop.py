@@ -1,8 +1,8 @@
-"""The training loop and the prediction loop, over Accelerate; the only ones there are."""
+"""The training loop, the prediction loop and that of a held-out loss, over Accelerate; the only ones there are."""
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple, Protocol
@@ -180,6 +180,27 @@ def _backward(training: Training, split: Batches, places: list[Place], scale: fl
     sums = [(losses.task * batch.weight).sum(), (losses.lm * batch.weight).sum(), real]
     counted = torch.stack([value.detach().float() for value in sums])
     return torch.cat([counted, counted.new_tensor([batch.input_ids.numel()])])
+
+
+def held_out_loss(training: Training, text: Batches, indices: Sequence[int], max_tokens: int) -> tuple[float, int]:
+    """The sum of these examples' word losses, in nats, and the words that were predicted; the same on every process."""
+    accelerator = training.accelerator
+    training.model.eval()
+    batches = evaluation_batches([text.lengths[i] for i in indices], 1, max_tokens)
+    sums = torch.zeros(2, device=accelerator.device, dtype=torch.float64)
+    mine = batches[accelerator.process_index :: accelerator.num_processes]
+    for n in range(-(-len(batches) // accelerator.num_processes)):
+        chosen = mine[n] if n < len(mine) else batches[0]  # a forward pass is a collective act
+        batch = text.batch([(indices[i], 1.0) for i in chosen], training.pad_id)
+        batch = type(batch)(*(tensor.to(accelerator.device) for tensor in batch))
+        with torch.inference_mode():
+            words = training.model(batch)
+        if n < len(mine):
+            sums += torch.stack([(words.loss.double() * words.n_targets).sum(), words.n_targets.sum().double()])
+    total: Any = accelerator.reduce(sums, "sum")
+    nats, n_targets = total.tolist()
+    training.model.train()
+    return nats, round(n_targets)
 
 
 def predict(

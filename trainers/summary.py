@@ -1,4 +1,4 @@
-"""A finished run for a reader: one table of baselines, zero-shot and fine-tuned scores, and what was done."""
+"""A finished run for a reader: baselines, zero-shot and fine-tuned scores in one table, or a perplexity."""
 
 import math
 from pathlib import Path
@@ -30,6 +30,25 @@ def summary(result: dict[str, Any], folder: Path) -> None:
     for line in [*_zero_shot_lines(zero_shot), *(_train_lines(result) if tuned else [])]:
         console.print(line)
     console.print(f"run folder: {folder}", soft_wrap=True)
+
+
+def pretraining_summary(result: dict[str, Any], folder: Path) -> None:
+    """Print what a pretraining run found."""
+    from rich.console import Console
+
+    held_out, train = result["held_out"], result["train"]
+    words = held_out["perplexity_per_word"]
+    console = Console(width=110)
+    console.print(
+        f"{result['backbone']}, {train['parameters']:,} parameters: {train['steps']} updates, {train['tokens']:,} "
+        f"tokens in {train['seconds']:.0f} s ({train['tokens_per_second']:.0f} tokens/s)"
+    )
+    console.print(
+        f"held-out perplexity {held_out['perplexity']:.2f} a token"
+        + (f", {words:.2f} a word" if words is not None else " that is masked")
+        + f" ({held_out['targets']:,} predicted)"
+    )
+    console.print(f"run folder: {folder}; the model is in {folder / 'model'}", soft_wrap=True)
 
 
 def _cells(zero_shot: dict[str, Any], tuned: dict[str, Any]) -> list[tuple[str, str]]:

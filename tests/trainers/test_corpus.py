@@ -19,8 +19,10 @@ from heads.errors import InputError
 from heads.layouts import Encoded
 from trainers.config import CorpusConfig
 from trainers.data import corpus as module
+from trainers.data import documents as reading
 from trainers.data.batches import epoch_updates
-from trainers.data.corpus import Blocks, Tokens, corpus_blocks, encode_corpus, read_documents, read_pieces
+from trainers.data.corpus import Blocks, Tokens, corpus_blocks, encode_corpus
+from trainers.data.documents import read_documents, read_pieces
 from trainers.data.records import SAMPLE
 from trainers.data.tokenizers import encode_texts
 from trainers.data.vocabulary import train_tokenizer
@@ -188,8 +190,8 @@ def test_tokens_are_those_of_each_whole_document(sample, tokenizer):
 @pytest.mark.parametrize("longest", [1, 50, 10**6])
 def test_tokens_do_not_depend_on_how_a_text_is_cut(written, bpe, monkeypatch, longest):
     text = "A line. \n\n\n  Café\n\tline\n\nlast, e\n\u0301 " + "blank \n\n" * 40 + "end\n"
-    monkeypatch.setattr(module, "PIECE", 1)
-    monkeypatch.setattr(module, "LONGEST", longest)
+    monkeypatch.setattr(reading, "PIECE", 1)
+    monkeypatch.setattr(reading, "LONGEST", longest)
     corpus = written(text)
     assert (len(list(read_pieces(corpus, False))) > 3) == (longest < 10**6)
     assert documents(corpus) == [text.rstrip()]

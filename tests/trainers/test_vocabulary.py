@@ -13,7 +13,7 @@ from heads.errors import InputError
 from trainers.backbones.lstm import LstmConfig
 from trainers.config import CorpusConfig
 from trainers.data import vocabulary
-from trainers.data.corpus import read_documents
+from trainers.data.documents import read_documents
 from trainers.data.records import SAMPLE
 from trainers.data.tokenizers import bert_layout, encode_texts
 from trainers.data.vocabulary import corpus_tokenizer, train_tokenizer
@@ -121,7 +121,7 @@ SCRIPT = """
 import sys
 from hashlib import sha256
 from trainers.config import CorpusConfig
-from trainers.data.corpus import read_documents
+from trainers.data.documents import read_documents
 from trainers.data.vocabulary import train_tokenizer
 texts = list(read_documents(CorpusConfig("x", [sys.argv[1]]), False))
 for kind in ("bpe", "wordpiece"):

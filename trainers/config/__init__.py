@@ -16,12 +16,12 @@ from trainers.config.nodes import (
     ObjectiveConfig,
     OptimConfig,
     PeftConfig,
-    TaskConfig,
     TrackingConfig,
     TrainConfig,
 )
 from trainers.config.predict import PredictConfig
 from trainers.config.pretrain import CurveConfig, PretrainConfig
+from trainers.config.task import TaskConfig
 from trainers.config.zero_shot import PromptConfig, PromptsConfig, ZeroShotConfig
 
 __all__ = [

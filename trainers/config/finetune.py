@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from trainers.choose import choose
-from trainers.config.need import need
+from trainers.config.need import check_run, need
 from trainers.config.nodes import (
     BackboneConfig,
     DataConfig,
@@ -14,10 +14,10 @@ from trainers.config.nodes import (
     ObjectiveConfig,
     OptimConfig,
     PeftConfig,
-    TaskConfig,
     TrackingConfig,
     TrainConfig,
 )
+from trainers.config.task import TaskConfig
 from trainers.config.zero_shot import ZeroShotConfig
 
 # What changes the speed or the place of a run and none of its numbers: left out of the run folder's name, and free to
@@ -62,8 +62,7 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         """What crosses nodes."""
-        if self.mixed_precision is not None:
-            choose({"no": "", "bf16": "", "fp16": ""}, self.mixed_precision, what="precision", where="mixed_precision")
+        check_run(self.seed, self.mixed_precision)
         if self.objective.loss == "soft_score" and self.task.score_range:
             need(
                 all(float(bound).is_integer() for bound in self.task.score_range),
@@ -74,7 +73,6 @@ class FinetuneConfig:
                 self.train.micro_batch_size is None,
                 "objective.loss=soft_f1 is a ratio of sums over a whole update: leave train.micro_batch_size out",
             )
-        need(0 <= self.seed < 2**32, f"seed is in 0 .. 2**32 - 1, got {self.seed}")
         self._check_family()
         self._check_transfer()
         loss = self.objective.loss

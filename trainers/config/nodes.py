@@ -4,114 +4,14 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from heads.prompts import ANSWER
-from heads.structures import N_TEXTS, STRUCTURES
 from trainers.choose import choose
 from trainers.config.need import need
-from trainers.config.zero_shot import PromptConfig, PromptsConfig
-from trainers.metrics import METRICS, SCORE_METRICS
 from trainers.schedules import SCHEDULES
 
 # Names whose tables stand beside code that imports torch; a test holds them to those tables.
 OPTIMIZERS: dict[str, None] = dict.fromkeys(("gpt1_adam", "adamw"))
 LOSSES: dict[str, None] = dict.fromkeys(("auto", "cross_entropy", "soft_f1", "mse", "soft_score"))
 ADAPTERS: dict[str, None] = dict.fromkeys(("none", "lora", "dora", "ia3", "prefix", "ln_tuning"))
-
-
-@dataclass
-class TaskConfig:
-    """A task, in plain values; conf/task/*.yaml."""
-
-    name: str = MISSING
-    reference: str = MISSING  # the paper, and where to find it
-    hub: str | None = None  # data set id on the Hugging Face hub
-    config: str | None = None  # its configuration there
-    # ours -> the source's split, "config:split", or "owner/name@config:split" for another data set's.
-    # train; validation*: scored; test*: scored where labelled.
-    splits: dict[str, str] = field(default_factory=dict)
-    reader: str = "columns"  # how a record becomes Examples: trainers/data/readers.py
-    texts: list[str] = field(default_factory=list)  # columns, or names for the texts that a reader of its own makes
-    choices: list[str] = field(default_factory=list)  # columns, or one column that holds a list
-    label: str = "label"  # column
-    structure: str = MISSING
-    # Names, in the order of the logits; for multiple choice, the names of the choices. Empty: read from the train file.
-    labels: list[str] = field(default_factory=list)
-    score_range: list[float] | None = None  # makes it regression: the least and the greatest score
-    metrics: list[str] = MISSING
-    primary: str = MISSING  # the metric that selects a checkpoint
-    best_supervised: float | None = None  # by the primary metric, before GPT-1: its tables 2 to 4 (figure 2's scale)
-    prompts: PromptsConfig = field(default_factory=PromptsConfig)  # zero-shot templates, by family
-
-    def __post_init__(self) -> None:
-        """Check what can be checked without data."""
-        where = f"conf/task/{self.name}.yaml"
-        choose(STRUCTURES, self.structure, what="structure", where=where)
-        least, most = N_TEXTS[self.structure]
-        wanted = str(least) if least == most else f"{least} to {most}"
-        need(
-            least <= len(self.texts) <= most,
-            f"{where}: structure {self.structure} reads {wanted} text column(s), got task.texts={self.texts}",
-        )
-        if self.reader == "columns":
-            need(
-                (self.structure == "multiple_choice") == bool(self.choices),
-                f"{where}: task.choices names the columns of the candidates where structure is multiple_choice, "
-                f"got structure {self.structure} and task.choices={self.choices}",
-            )
-        own = any(metric.endswith(".py") for metric in self.metrics)  # such a file names its metrics itself
-        need(
-            own or self.primary in self.metrics,
-            f"{where}: task.primary '{self.primary}' is not among task.metrics ({', '.join(self.metrics)})",
-        )
-        need(len(set(self.labels)) == len(self.labels), f"{where}: task.labels has a name twice: {self.labels}")
-        if self.score_range is not None:
-            ordered = len(self.score_range) == 2 and self.score_range[0] < self.score_range[1]
-            need(ordered, f"{where}: task.score_range is [least, greatest], got {self.score_range}")
-        for metric in self.metrics:
-            fits = metric.endswith(".py") or (metric in SCORE_METRICS) == self.regression or metric not in METRICS
-            kinds = "scores" if self.regression else "classes"
-            need(
-                fits,
-                f"{where}: the metric {metric} does not go with {kinds}; task.score_range makes a task one of scores",
-            )
-            if not metric.endswith(".py"):
-                choose(METRICS, metric, what="metric", where=where)
-
-    def check_prompts(self, method: str) -> None:
-        """Make sure that a family's templates fit the task, whose columns and labels may be a user's own.
-
-        Raises:
-            InputError: a field or a word does not.
-        """
-        choices = self.structure == "multiple_choice"
-        for n, prompt in enumerate(self.prompts.of(method)):
-            place = f"conf/task/{self.name}.yaml: prompts.{method}[{n}]"
-            prompt.check(place, method, self.texts, choices)
-            need(
-                not (choices and prompt.words),
-                f"{place} has words, and the candidates of a multiple-choice task are its own",
-            )
-            if not choices:
-                self._check_words(place, method, prompt)
-
-    def _check_words(self, place: str, method: str, prompt: PromptConfig) -> None:
-        asks = method == "chat" or f"{{{ANSWER}}}" in prompt.template
-        need(
-            asks or (len(self.labels) == 2 and not self.regression),
-            f"{place} has no {{{ANSWER}}}: a text scored as a whole tells two classes apart by a threshold, and "
-            f"{self.name} has other labels",
-        )
-        levels = self.regression and all(word.isdecimal() for word in prompt.words) and len(prompt.words) > 1
-        need(
-            levels if self.regression else not prompt.words or set(prompt.words) == set(self.labels),
-            f"{place}: words has {', '.join(prompt.words) or 'nothing'}, and the task's "
-            + ("levels are whole numbers" if self.regression else f"labels are {', '.join(self.labels)}"),
-        )
-
-    @property
-    def regression(self) -> bool:
-        """Whether the label is a score rather than a class."""
-        return self.score_range is not None
 
 
 @dataclass

@@ -4,9 +4,8 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from trainers.choose import choose
 from trainers.config.corpus import CorpusConfig
-from trainers.config.need import need
+from trainers.config.need import check_run, need
 from trainers.config.nodes import (
     BackboneConfig,
     DataConfig,
@@ -76,9 +75,7 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         """What crosses nodes."""
-        if self.mixed_precision is not None:
-            choose({"no": "", "bf16": "", "fp16": ""}, self.mixed_precision, what="precision", where="mixed_precision")
-        need(0 <= self.seed < 2**32, f"seed is in 0 .. 2**32 - 1, got {self.seed}")
+        check_run(self.seed, self.mixed_precision)
         need(
             set(self.curve.splits) <= set(self.curve.tasks),
             f"curve.splits has {', '.join(self.curve.splits)}, and curve.tasks {', '.join(self.curve.tasks) or 'none'}",

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from trainers.choose import choose
 from trainers.config.corpus import CorpusConfig
 from trainers.data.cache import made_once
-from trainers.data.corpus import read_pieces, text_content
+from trainers.data.documents import read_pieces, text_content
 
 # Bumped when the same text gives another tokenizer, so that one of an older version is not found again.
 VERSION = 1

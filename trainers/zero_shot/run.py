@@ -1,16 +1,14 @@
 """recipes/zero_shot.py: stage 0 alone, in a folder of its own."""
 
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from heads.errors import InputError
-from trainers.accelerator import start_accelerator
 from trainers.config import FinetuneConfig
 from trainers.data.records import load_scored
 from trainers.results import environment, write_result
-from trainers.runs import STAGE_ZERO, open_folder
+from trainers.runs import STAGE_ZERO
 from trainers.summary import summary
+from trainers.training import open_run
 from trainers.zero_shot.stage import stage_zero
 
 
@@ -20,12 +18,9 @@ def zero_shot(config: FinetuneConfig) -> dict[str, Any]:
     Raises:
         InputError: the method is not possible, or something that the user typed or supplied is wrong.
     """
-    folder = Path(config.run_dir)
-    accelerator = start_accelerator(config.mixed_precision, [], folder)
-    config = replace(config, mixed_precision=accelerator.mixed_precision)
+    config, folder, accelerator = open_run(config)
     with accelerator.main_process_first():
         if accelerator.is_main_process:
-            open_folder(folder, config)
             (folder / STAGE_ZERO).unlink(missing_ok=True)
         records = load_scored(config.task, config.data, config.zero_shot.splits)
     found = stage_zero(config, folder, accelerator, records)

@@ -170,8 +170,9 @@ class Scorer:
         self.layout = layout
         try:
             found, _ = self.totals(probe)
-        except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError):
-            return False  # it does not take such a mask, or has no such cache
+        except (TypeError, ValueError, RuntimeError):
+            # it has no such argument; its attention refuses the mask; the shapes of mask and states do not fit
+            return False
         finally:
             self.layout = "separate"
         return float(np.abs(found - expected).max()) < AGREE[self.dtype]

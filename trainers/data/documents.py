@@ -1,0 +1,199 @@
+"""Running text as a stream of documents, from files or from a data set of the hub, and what it is told by.
+
+Nothing here holds more than a piece of text at a time.
+"""
+
+import gzip
+import hashlib
+import io
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import dropwhile, groupby
+from pathlib import Path
+from typing import IO, Any
+
+from heads.errors import InputError
+from trainers.config.corpus import CorpusConfig
+
+OPENERS: dict[str, Callable[..., IO[str]]] = {".txt": open, ".gz": gzip.open, ".xz": lzma.open}
+
+# Text goes to the tokenizer in pieces of about so many characters, which is faster than line by line, and in bounded
+# memory whatever the length of a document. A piece ends with a line break, and no token of ours reaches across one, so
+# its tokens are those of the running text. A tokenizer from elsewhere may have tokens of several line breaks, or of a
+# break and the blanks around it: a piece ends at a break between two characters, unless none comes for LONGEST.
+PIECE, LONGEST = 8_192, 65_536
+
+
+def read_documents(corpus: CorpusConfig, held_out: bool) -> Iterator[str]:
+    """The documents of the training text, or of the held-out text; line breaks inside a document stay.
+
+    Raises:
+        InputError: a source cannot be read, or has no text.
+    """
+    text: list[str] = []
+    for piece, ends in read_pieces(corpus, held_out):
+        text.append(piece)
+        if ends:
+            yield "".join(text)
+            text.clear()
+
+
+def read_pieces(corpus: CorpusConfig, held_out: bool) -> Iterator[tuple[str, bool]]:
+    """The documents' text in pieces, each with whether it ends a document.
+
+    Raises:
+        InputError: a source cannot be read, or has no text.
+    """
+    empty = True
+    for lines in _documents(corpus, held_out):
+        pieces = _pieces(lines)
+        piece = next(pieces, None)
+        for following in pieces:
+            yield str(piece), False
+            piece = following
+        if piece is not None:
+            empty = False
+            yield piece, True
+    if empty:
+        raise InputError(f"{key_of(corpus, held_out)}: there is no text in {name_of(corpus, held_out)}")
+
+
+def _documents(corpus: CorpusConfig, held_out: bool) -> Iterator[Iterator[str]]:
+    """The lines of each document; a separator, and the end of a file or row, ends one."""
+    for lines in _sources(corpus, held_out):
+        for is_separator, document in groupby(lines, key=lambda line: line.strip() == corpus.separator):
+            if not is_separator:
+                yield document
+
+
+def _pieces(lines: Iterator[str]) -> Iterator[str]:
+    r"""A document's text, without the blank lines around it, in pieces that end with a line break.
+
+    >>> list(_pieces(iter(["\n", "one\n", "two\n", "\n"])))
+    ['one\ntwo']
+    """
+    held = ""
+    for line in dropwhile(str.isspace, lines):
+        between_characters = not held[-2:-1].isspace() and not line[:1].isspace()
+        if len(held) >= (PIECE if between_characters else LONGEST) and not line.isspace():
+            yield held
+            held = ""
+        held += line
+    if held:
+        yield held.rstrip()
+
+
+def _sources(corpus: CorpusConfig, held_out: bool) -> Iterator[Iterator[str]]:
+    """The lines of each file, or of each row of the hub's data set."""
+    files = corpus.valid_files if held_out else corpus.files
+    if files:
+        for file in files:
+            yield _file_lines(file, key_of(corpus, held_out))
+    else:
+        for text in _hub_texts(corpus, _hub_split(corpus, held_out)):
+            yield io.StringIO(text, newline=None)
+
+
+def _hub_split(corpus: CorpusConfig, held_out: bool) -> str:
+    split = corpus.hub_valid_split if held_out else corpus.hub_split
+    if corpus.hub is None or split is None:
+        remedy = "corpus.valid_files=[FILE]" + ("" if corpus.hub is None else " or corpus.hub_valid_split=NAME")
+        raise InputError(f"no text is held out of training, so that perplexity cannot be measured: give {remedy}")
+    return split
+
+
+def key_of(corpus: CorpusConfig, held_out: bool) -> str:
+    """The setting that names a text."""
+    if corpus.valid_files if held_out else corpus.files:
+        return "corpus.valid_files" if held_out else "corpus.files"
+    return "corpus.hub"
+
+
+def name_of(corpus: CorpusConfig, held_out: bool) -> str:
+    """The files of a text, or the hub's name of it."""
+    files = corpus.valid_files if held_out else corpus.files
+    return ", ".join(files) or f"{corpus.hub}, split {_hub_split(corpus, held_out)}"
+
+
+def _file_lines(file: str, key: str) -> Iterator[str]:
+    try:
+        with OPENERS[Path(file).suffix](file, "rt", encoding="utf-8-sig") as stream:
+            yield from stream
+    except FileNotFoundError as error:
+        raise InputError(f"{key}: there is no file {file}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{key}: {file} is not UTF-8 ({error.reason}): write it anew in UTF-8") from error
+    except EOFError as error:
+        raise InputError(f"{key}: {file} is truncated: copy or download it anew") from error
+    except (OSError, lzma.LZMAError, zlib.error) as error:
+        raise InputError(f"{key}: {file} cannot be read ({_reason(error)}): copy or download it anew") from error
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+
+
+def _hub_builder(corpus: CorpusConfig) -> Any:
+    """The data set's builder, which knows its files and has read none of them."""
+    from datasets import load_dataset_builder
+    from datasets.exceptions import DatasetGenerationError
+
+    assert corpus.hub is not None
+    try:
+        return load_dataset_builder(corpus.hub, corpus.hub_config)
+    except (OSError, ValueError, DatasetGenerationError) as error:
+        raise InputError(
+            f"corpus.hub={corpus.hub}, configuration {corpus.hub_config}, cannot be read ({_reason(error)}): check the "
+            "name and the network, or give corpus.files=[FILE]"
+        ) from error
+
+
+def _hub_texts(corpus: CorpusConfig, split: str) -> Iterator[str]:
+    builder = _hub_builder(corpus)
+    try:
+        for row in builder.as_streaming_dataset(split=split):
+            text = row.get(corpus.hub_column)
+            if not isinstance(text, str):
+                raise InputError(
+                    f"corpus.hub={corpus.hub}: a row has no text in the column '{corpus.hub_column}': set "
+                    f"corpus.hub_column to one of {', '.join(row)}"
+                )
+            yield text
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"corpus.hub={corpus.hub}, split {split}, cannot be read ({_reason(error)}): check corpus.hub_split, "
+            "corpus.hub_valid_split and the network"
+        ) from error
+
+
+def text_content(corpus: CorpusConfig, held_out: bool) -> list[Any]:
+    """What a text is told by: its files' names, sizes and hashes, or the hub's version of it; and the separator.
+
+    Raises:
+        InputError: a file is missing, or the hub cannot be reached.
+    """
+    files = corpus.valid_files if held_out else corpus.files
+    if files:
+        return [corpus.separator, *(_file_content(file, key_of(corpus, held_out)) for file in files)]
+    split = _hub_split(corpus, held_out)
+    return [corpus.separator, corpus.hub, split, corpus.hub_column, _hub_builder(corpus).hash]
+
+
+def _file_content(file: str, key: str) -> list[Any]:
+    try:
+        found = Path(file).stat()
+        return [Path(file).name, found.st_size, _hash(file, found.st_size, found.st_mtime_ns)]
+    except OSError as error:
+        what = "there is no file" if isinstance(error, FileNotFoundError) else f"{_reason(error)}:"
+        raise InputError(f"{key}: {what} {file}") from error
+
+
+@cache
+def _hash(file: str, size: int, changed: int) -> str:
+    """The hash of a file's bytes, read once in a process as long as the file stays as it is."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,97 @@
+"""A run's training state: made ready at its start, found again after an interruption."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from accelerate import Accelerator
+from torch import nn
+from tqdm.auto import tqdm
+
+from trainers import checkpoints, tracking
+from trainers.accelerator import start_accelerator
+from trainers.config import FinetuneConfig, PretrainConfig
+from trainers.config.nodes import TrainConfig
+from trainers.config.pretrain import PretrainTrainConfig
+from trainers.loop import Objective, Progress, Training
+from trainers.optim import build_optimizer, build_scheduler
+from trainers.runs import open_folder
+
+Config = TypeVar("Config", FinetuneConfig, PretrainConfig)
+
+
+def open_run(config: Config) -> tuple[Config, Path, Accelerator]:
+    """The run's folder, opened by the main process before the others go on, and Accelerate; the precision is filled in.
+
+    Raises:
+        InputError: the folder holds another run, or a tracker or the precision is not to be had.
+    """
+    folder = Path(config.run_dir)
+    accelerator = start_accelerator(config.mixed_precision, tracking.trackers(config.tracking, folder), folder)
+    with accelerator.main_process_first():
+        if accelerator.is_main_process:
+            open_folder(folder, config)
+    return replace(config, mixed_precision=accelerator.mixed_precision), folder, accelerator
+
+
+def prepare_training(
+    config: FinetuneConfig | PretrainConfig,
+    accelerator: Accelerator,
+    model: nn.Module,
+    groups: list[dict[str, Any]],
+    objective: Objective,
+    *,
+    n_examples: int,
+    pad_id: int,
+) -> tuple[Training, int]:
+    """Optimizer and schedule over the parameters' groups, all prepared; and the updates of the whole run."""
+    train = config.train
+    n_updates = train.max_steps or train.epochs * math.ceil(n_examples / train.batch_size)
+    optimizer = build_optimizer(groups, config.optim)
+    scheduler = build_scheduler(optimizer, config.optim, n_updates)
+    micro = train.micro_batch_size or math.ceil(train.batch_size / accelerator.num_processes)
+    if accelerator.state.deepspeed_plugin is not None:  # it asks a loader for this, and ours is none of Accelerate's
+        accelerator.state.deepspeed_plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = micro
+    prepared, optimizer, scheduler = accelerator.prepare(model, optimizer, scheduler)
+    training = Training(
+        accelerator=accelerator,
+        model=prepared,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        objective=objective,
+        max_grad_norm=config.optim.max_grad_norm,
+        pad_id=pad_id,
+        progress=Progress(micro_batch_size=micro),
+    )
+    return training, n_updates
+
+
+def resume(
+    training: Training, folder: Path, train: TrainConfig | PretrainTrainConfig, n_updates: int, logs: Sequence[str]
+) -> None:
+    """Go on from the newest checkpoint, where there is one; lines of the logs that come after it are taken out."""
+    accelerator, progress = training.accelerator, training.progress
+    newest = checkpoints.latest(folder)
+    if newest is not None:
+        accelerator.load_state(str(newest))
+        fits = math.ceil(train.batch_size / accelerator.num_processes)
+        progress.micro_batch_size = train.micro_batch_size or min(progress.micro_batch_size, fits)
+    if accelerator.is_main_process:
+        for log in logs:
+            tracking.rewind(folder / log, progress.step)
+        if newest is not None:
+            print(f"Going on from update {progress.step} of {n_updates} ({newest}).")
+
+
+def progress_bar(training: Training, desc: str, n_updates: int) -> Any:
+    """A bar over a run's updates, from where it stands; on the main process alone."""
+    return tqdm(
+        total=n_updates,
+        initial=training.progress.step,
+        desc=desc,
+        unit="update",
+        disable=not training.accelerator.is_main_process,
+        dynamic_ncols=True,
+    )
