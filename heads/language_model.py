@@ -4,7 +4,8 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+from heads.chunked_loss import mean_cross_entropy
 
 
 def sequence_lm_loss(hidden_NTD: Tensor, input_ids_NT: Tensor, mask_NT: Tensor, weight_VD: Tensor) -> Tensor:
@@ -15,8 +16,6 @@ def sequence_lm_loss(hidden_NTD: Tensor, input_ids_NT: Tensor, mask_NT: Tensor, 
     has no target and a loss of 0.
     """
     target_NT = mask_NT[:, 1:].bool() & mask_NT[:, :-1].bool()
-    logits_RV = functional.linear(hidden_NTD[:, :-1][target_NT], weight_VD)
-    loss_R = functional.cross_entropy(logits_RV.float(), input_ids_NT[:, 1:][target_NT], reduction="none")
     row_R = torch.nonzero(target_NT)[:, 0]
-    total_N = torch.zeros(len(input_ids_NT), device=loss_R.device).index_add(0, row_R, loss_R)
-    return total_N / target_NT.sum(dim=1).clamp(min=1)
+    states_RD, targets_R = hidden_NTD[:, :-1][target_NT], input_ids_NT[:, 1:][target_NT]
+    return mean_cross_entropy(states_RD, weight_VD, targets_R, row_R, len(input_ids_NT))

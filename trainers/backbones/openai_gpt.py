@@ -14,6 +14,8 @@ from transformers import PreTrainedModel
 
 from heads.errors import InputError
 
+CHUNK = 128  # queries at a time, where attention is written out
+
 
 def use_fast_attention(model: PreTrainedModel) -> None:
     """Let an OpenAIGPT model of any kind attend by scaled_dot_product_attention; parameters keep their names.
@@ -26,6 +28,8 @@ def use_fast_attention(model: PreTrainedModel) -> None:
         return
     for block in base.h:
         block.attn = FastAttention(block.attn)
+        if base.config.afn == "gelu":
+            block.mlp.act = nn.GELU(approximate="tanh")  # the same function in one kernel instead of eight
     base.register_forward_pre_hook(_mask_pairs, with_kwargs=True)
 
 
@@ -55,16 +59,38 @@ class FastAttention(nn.Module):
         query, key, value = (
             part.unflatten(-1, (self.n_head, -1)).transpose(1, 2) for part in self.c_attn(hidden_NTD).chunk(3, dim=-1)
         )
-        attended = scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            # bool, since float32's lowest number is -inf in the 16 bits that autocast may make of it
-            attn_mask=None if attention_mask is None else attention_mask[:, 0, 0] == 0,
-            dropout_p=self.attn_dropout.p if self.attn_dropout.training else 0.0,
-            is_causal=attention_mask is None,
-        )
+        dropout = self.attn_dropout.p if self.attn_dropout.training else 0.0
+        if attention_mask is None and not dropout and query.device.type == "cpu" and query.dtype == torch.bfloat16:
+            attended = causal_attention(query, key, value)
+        else:
+            attended = scaled_dot_product_attention(
+                query,
+                key,
+                value,
+                # bool, since float32's lowest number is -inf in the 16 bits that autocast may make of it
+                attn_mask=None if attention_mask is None else attention_mask[:, 0, 0] == 0,
+                dropout_p=dropout,
+                is_causal=attention_mask is None,
+            )
         return [self.resid_dropout(self.c_proj(attended.transpose(1, 2).flatten(2)))]
+
+
+def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Plainly causal attention, (N, H, T, D / H) all, for some queries at a time against the keys up to them.
+
+    In bfloat16 on a CPU it takes half the time of scaled_dot_product_attention, forward and backward together
+    (512 tokens, heads 64 wide); in float32 it is the slower one.
+    """
+    length = query.shape[2]
+    query = query * query.shape[-1] ** -0.5
+    later = query.new_full((CHUNK, CHUNK), -torch.inf).triu(1)
+    parts = []
+    for start in range(0, length, CHUNK):
+        end = min(start + CHUNK, length)
+        scores = query[:, :, start:end] @ key[:, :, :end].transpose(-1, -2)
+        scores[..., start:] += later[: end - start, : end - start]
+        parts.append(scores.softmax(dim=-1) @ value[:, :, :end])
+    return torch.cat(parts, dim=2)
 
 
 def pair_mask(mask: Tensor | None) -> Tensor | None:

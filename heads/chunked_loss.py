@@ -1,0 +1,98 @@
+"""The loss of an LM softmax, a few rows at a time: all logits at once are the largest tensor of a training step."""
+
+# R rows (targets), N sequences, D hidden width, V vocabulary, C rows of a chunk
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+LOGITS_AT_ONCE = 2**22  # float32: 16 MiB, which stays near the processor
+
+
+def mean_cross_entropy(states_RD: Tensor, weight_VD: Tensor, targets_R: Tensor, row_R: Tensor, n: int) -> Tensor:
+    """Mean cross entropy of each sequence's rows, in nats, float32 (N,), of the logits states @ weight.T.
+
+    row_R says which of the n sequences a row belongs to; a sequence without rows has a loss of 0. At no time are there
+    more logits than LOGITS_AT_ONCE or than weight has entries, in the backward pass neither. Under autocast they are
+    computed in its type, and summed in float32.
+
+    >>> states, weight = torch.eye(3), torch.eye(3)
+    >>> mean_cross_entropy(states, weight, torch.tensor([0, 1, 0]), torch.tensor([0, 0, 2]), 3)
+    tensor([0.5514, 0.0000, 1.5514])
+    """
+    share_R = 1.0 / torch.bincount(row_R, minlength=n)[row_R].float()
+    return _MeanCrossEntropy.apply(states_RD, weight_VD, targets_R, row_R, share_R, n)  # pyright: ignore
+
+
+class _MeanCrossEntropy(torch.autograd.Function):
+    """Gradients are made while the logits are there, for sequences that weigh the same, as a training step's do.
+
+    If the backward pass finds that they do not, the logits are computed again.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, states_RD: Tensor, weight_VD: Tensor, targets_R: Tensor, row_R: Tensor, share_R: Tensor, n: int
+    ) -> Tensor:
+        kind = states_RD.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states_RD.dtype
+        narrow_RD, narrow_VD = states_RD.to(dtype), weight_VD.to(dtype)
+        ctx.types = states_RD.dtype, weight_VD.dtype
+        wanted = ctx.needs_input_grad[:2]
+        loss_R, *grads = _passes(narrow_RD, narrow_VD, targets_R, share_R, wanted)
+        ctx.save_for_backward(narrow_RD, narrow_VD, targets_R, row_R, share_R, *grads)
+        return torch.zeros(n, device=loss_R.device).index_add(0, row_R, loss_R * share_R)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        states_RD, weight_VD, targets_R, row_R, share_R, *grads = ctx.saved_tensors
+        upstream_R = upstream[0][row_R]
+        factor = upstream_R[:1].sum()  # 0 where there are no rows
+        if not bool((upstream_R == factor).all()):
+            factor = torch.ones_like(factor)
+            _, *grads = _passes(states_RD, weight_VD, targets_R, share_R * upstream_R, ctx.needs_input_grad[:2])
+        found = [None if grad is None else (grad * factor).to(dtype) for grad, dtype in zip(grads, ctx.types)]
+        return *found, None, None, None, None
+
+
+def _passes(
+    states_RD: Tensor, weight_VD: Tensor, targets_R: Tensor, factor_R: Tensor, wanted: tuple[bool, bool]
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Each row's loss, and the gradients of sum(factor * loss), as far as they are wanted."""
+    loss_R = torch.empty(len(states_RD), device=states_RD.device)
+    grad_RD = torch.empty_like(states_RD) if wanted[0] else None
+    grad_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if wanted[1] else None
+    for rows in _chunks(states_RD, weight_VD):
+        states_CD, target_C1 = states_RD[rows], targets_R[rows, None]
+        logits_CV = (states_CD @ weight_VD.T).float()
+        total_C1 = logits_CV.logsumexp(dim=1, keepdim=True)
+        loss_R[rows] = (total_C1 - logits_CV.gather(1, target_C1))[:, 0]
+        if not any(wanted):
+            continue
+        grad_CV = logits_CV.sub_(total_C1).exp_()
+        grad_CV.scatter_add_(1, target_C1, grad_CV.new_full(target_C1.shape, -1.0))
+        grad_CV = grad_CV.mul_(factor_R[rows, None]).to(states_RD.dtype)
+        if grad_RD is not None:
+            torch.mm(grad_CV, weight_VD, out=grad_RD[rows])
+        if grad_VD is not None:
+            _add_product(grad_VD, grad_CV.T, states_CD)
+    return loss_R, grad_RD, grad_VD
+
+
+def _chunks(states_RD: Tensor, weight_VD: Tensor) -> Iterator[slice]:
+    """Rows whose logits are computed together."""
+    # As many rows as the gradient is wide at least: adding to all of it for fewer costs more than their product
+    size = max(weight_VD.shape[1], LOGITS_AT_ONCE // len(weight_VD))
+    for start in range(0, len(states_RD), size):
+        yield slice(start, start + size)
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
