@@ -48,7 +48,9 @@ class _MeanCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *upstream: Tensor
+    ) -> tuple[Tensor | None, ...]:
         states_RD, weight_VD, targets_R, row_R, share_R, *grads = ctx.saved_tensors
         upstream_R = upstream[0][row_R]
         factor = upstream_R[:1].sum()  # 0 where there are no rows

@@ -86,7 +86,19 @@ def usage(function: Callable[[Any], None]) -> str:
 
 
 # Keys whose value is a path: taken as it stands, though it hold a comma, an equals sign or a blank.
-PATHS = ("run", "runs", "input", "output", "glue", "run_dir", "init_from", "backbone.path", "data.root", "corpus.cache")
+PATHS = (
+    "run",
+    "runs",
+    "input",
+    "output",
+    "glue",
+    "run_dir",
+    "init_from",
+    "backbone.path",
+    "backbone.lstm",
+    "data.root",
+    "corpus.cache",
+)
 
 
 def quote_path(arg: str) -> str:

@@ -74,6 +74,7 @@ class FinetuneConfig:
                 "objective.loss=soft_f1 is a ratio of sums over a whole update: leave train.micro_batch_size out",
             )
         self._check_family()
+        self._check_twin()
         self._check_transfer()
         loss = self.objective.loss
         if self.task.regression:
@@ -111,6 +112,19 @@ class FinetuneConfig:
         need(
             causal or self.peft.method != "prefix",
             f"peft=prefix needs a causal backbone, and {self.backbone.name} is bidirectional: use peft=lora",
+        )
+
+    def _check_twin(self) -> None:
+        backbone = self.backbone
+        need(
+            self.ablation != "lstm" or bool(backbone.lstm),
+            f"ablation=lstm needs an LSTM that was pretrained on {backbone.name}'s text: pretrain one "
+            "(recipes/pretrain.py backbone=mini_lstm 'corpus.files=[...]'), and give its folder, "
+            "backbone.lstm=DIR/model",
+        )
+        need(
+            self.ablation != "lstm" or backbone.path is None,
+            "ablation=lstm puts backbone.lstm in the backbone's place: leave backbone.path out",
         )
 
     def _check_transfer(self) -> None:

@@ -76,6 +76,7 @@ class BackboneConfig:
     attention: str | None = None
     dropout: float | None = None  # all of its dropouts (embedding, attention, residual); null keeps its own
     trust_remote_code: bool = False
+    lstm: str = ""  # an LSTM pretrained on the same text, as hub names a model: what ablation=lstm puts in its place
 
     def __post_init__(self) -> None:
         """Names that exist."""
