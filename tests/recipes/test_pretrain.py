@@ -90,9 +90,9 @@ def test_a_curve_disturbs_nothing(tmp_path):
     for line in points:
         assert line["tokens"] > 0
         assert line["chance"] in (0.5, 0.0)
-        if line["best_supervised"] is not None:
-            scaled = (line["score"] - line["chance"]) / (line["best_supervised"] - line["chance"])
-            assert line["normalized"] == pytest.approx(scaled)
+        assert line["best_supervised"] == {"sst2": 0.932, "cola": 0.35}[line["task"]]
+        scaled = (line["score"] - line["chance"]) / (line["best_supervised"] - line["chance"])
+        assert line["normalized"] == pytest.approx(scaled)
     assert not (tmp_path / "without" / "zero_shot_curve.jsonl").exists()
 
 
