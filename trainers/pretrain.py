@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
@@ -20,9 +21,10 @@ from trainers.data.pairs import MaskedPairs
 from trainers.data.vocabulary import corpus_tokenizer
 from trainers.language_models import MaskedWords, NextWord, Pretraining
 from trainers.loop import Progress, Training, held_out_loss, train_epoch
+from trainers.model_card import model_card
 from trainers.optim import param_groups
-from trainers.results import environment, write_result
-from trainers.runs import plain
+from trainers.results import device_name, environment, write_result
+from trainers.runs import plain, write_text
 from trainers.summary import pretraining_summary
 from trainers.training import open_run, prepare_training, progress_bar, resume
 from trainers.zero_shot.curve import Curve, due, read_curve
@@ -182,12 +184,16 @@ def _finish(run: Pretrained) -> dict[str, Any]:
     """The held-out loss of all blocks, the model, the result; then the checkpoints go."""
     everything = range(len(run.held_out))
     nats, n_targets = held_out_loss(run.training, run.held_out, everything, run.config.train.eval_tokens)
-    state = run.accelerator.get_state_dict(run.training.model)
+    state: Any = run.accelerator.get_state_dict(run.training.model)
     result = _result(run, nats, n_targets)
     if run.accelerator.is_main_process:
-        inner = {name.removeprefix("full."): value for name, value in state.items()}
+        dtype = getattr(torch, run.config.save_dtype)
+        inner: Any = {name.removeprefix("full."): value.to(dtype) for name, value in state.items()}
         run.backbone.full.save_pretrained(run.folder / "model", state_dict=inner)
         run.tokenizer.save_pretrained(str(run.folder / "model"))
+        write_text(
+            run.folder / "model" / "README.md", model_card(run.config, result, run.backbone.full.config.model_type)
+        )
         write_result(run.folder, result)
         checkpoints.delete(run.folder)
         pretraining_summary(result, run.folder)
@@ -218,6 +224,8 @@ def _result(run: Pretrained, nats: float, n_targets: int) -> dict[str, Any]:
             "tokens_per_second": _speed(progress),
             "micro_batch_size": progress.micro_batch_size,
             "processes": run.accelerator.num_processes,
+            "device": device_name(run.accelerator.device),
+            "threads": torch.get_num_threads(),
             "mixed_precision": run.accelerator.mixed_precision,
             "parameters": sum(p.numel() for p in run.model.parameters()),
         },

@@ -12,7 +12,9 @@ from pathlib import Path
 import hydra
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from omegaconf import OmegaConf
+from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from heads.errors import InputError
@@ -63,6 +65,18 @@ def test_what_is_saved_has_the_perplexity_that_is_stated(tmp_path, backbone):
     assert len(losses) == 20
     assert losses[-1] < losses[0]
     assert [line["step"] for line in lines(tmp_path / "log.jsonl") if "held_out/loss" in line] == [10, 20]
+
+
+@pytest.mark.parametrize("backbone", ["tiny", "tiny_lstm", "tiny_bert"])
+def test_a_model_has_a_card_and_the_type_asked_for(tmp_path, backbone):
+    result = pretrain(compose(tmp_path, f"backbone={backbone}", "train.max_steps=2", "save_dtype=float16"))
+    with safe_open(tmp_path / "model" / "model.safetensors", "pt") as file:
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert f"| held-out perplexity | {result['held_out']['perplexity']:.2f} a" in card
+    assert f"| tokens | {result['train']['tokens']:,} in" in card
+    assert ("import trainers.backbones.lstm" in card) == (backbone == "tiny_lstm")
+    assert ModelCard(card).data.library_name == "transformers"  # the hub reads its header
 
 
 def test_berts_objectives(tmp_path):
