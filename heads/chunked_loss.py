@@ -55,7 +55,9 @@ class _MeanCrossEntropy(torch.autograd.Function):
         if not bool((upstream_R == factor).all()):
             factor = torch.ones_like(factor)
             _, *grads = _passes(states_RD, weight_VD, targets_R, share_R * upstream_R, ctx.needs_input_grad[:2])
-        found = [None if grad is None else (grad * factor).to(dtype) for grad, dtype in zip(grads, ctx.types, strict=True)]
+        found = [
+            None if grad is None else (grad * factor).to(dtype) for grad, dtype in zip(grads, ctx.types, strict=True)
+        ]
         return *found, None, None, None, None
 
 
