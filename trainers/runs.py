@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from heads.errors import InputError
-from trainers.config import SPEED_ONLY, FinetuneConfig, PretrainConfig, flat
+from trainers.config import SPEED_ONLY, FinetuneConfig, RunConfig, flat
 
 # Choices that the folder's path tells already, or that say where a run is and not what it is.
 NOT_IN_NAME = (
@@ -44,7 +44,8 @@ def run_name(seed: int | str, overrides: list[str]) -> str:
     parts = []
     for override in overrides:
         key = override.split("=")[0].lstrip("+~").split("@")[0]
-        if not any(key == name or key.startswith(f"{name}.") for name in NOT_IN_NAME) and not key.startswith("hydra"):
+        known = any(key == name or key.startswith(f"{name}.") for name in NOT_IN_NAME)
+        if not known and key != "objective" and not key.startswith("hydra"):  # objective.loss, say, is in the name
             parts.append(override.lstrip("+"))
     name = ",".join(sorted(parts))
     slug = re.sub(r"[^\w.,=+-]+", "-", name).strip("-.")
@@ -58,7 +59,7 @@ def is_finished(folder: Path) -> bool:
     return (folder / "result.json").is_file()
 
 
-def open_folder(folder: Path, config: FinetuneConfig | PretrainConfig) -> None:
+def open_folder(folder: Path, config: RunConfig) -> None:
     """Make a run's folder ready: new, set aside where overwrite says so, or to be resumed.
 
     Raises:
@@ -100,7 +101,7 @@ def _set_aside(folder: Path) -> None:
     folder.rename(aside)
 
 
-def plain(config: FinetuneConfig | PretrainConfig) -> dict[str, Any]:
+def plain(config: RunConfig) -> dict[str, Any]:
     """A config as nested plain values."""
     return asdict(config)
 
@@ -134,7 +135,13 @@ def read_config(folder: Path) -> FinetuneConfig:
     if not file.is_file():
         raise InputError(f"{folder} is no run's folder: it has no config.yaml")
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(FinetuneConfig), OmegaConf.load(file))
+        found = OmegaConf.load(file)
+        if "corpus" in found:
+            raise InputError(
+                f"{folder} holds a run on running text, which predicts no labels: name a run on a task, or start one "
+                f"from its model by backbone.path={folder / 'model'}"
+            )
+        merged = OmegaConf.merge(OmegaConf.structured(FinetuneConfig), found)
         config = OmegaConf.to_object(merged)
     except (OmegaConfBaseException, YAMLError) as error:
         raise InputError(f"{file} cannot be read by this version: {str(error).splitlines()[0]}") from error

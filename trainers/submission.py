@@ -90,9 +90,10 @@ def best_runs(folder: Path) -> dict[str, Path]:
     best: dict[str, tuple[float, Path]] = {}
     for file in sorted(folder.rglob("result.json")):
         run = file.parent
-        config, result = read_config(run), read_result(run)
-        if "finetune" not in result:
-            continue  # zero-shot evaluation alone
+        result = read_result(run)
+        if not {"task", "finetune"} <= result.keys():
+            continue  # zero-shot evaluation alone, or running text
+        config = read_config(run)
         value = result["primary"]["value"]
         task, data = config.task.name, config.data
         if data.sample or data.files.train or data.eval_rows or OLD.search(run.name):

@@ -63,6 +63,10 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         """What crosses nodes."""
         check_run(self.seed, self.mixed_precision)
+        need(
+            self.objective.name != "lm",
+            "objective=lm reads the text of corpus.files and no task: leave task= out, and type it as objective=lm",
+        )
         if self.objective.loss == "soft_score" and self.task.score_range:
             need(
                 all(float(bound).is_integer() for bound in self.task.score_range),
