@@ -106,7 +106,8 @@ class SeedSummary:
     """What the scores of several seeds come to; sd is the sample's (n - 1), NaN for one seed.
 
     interval is Student's t, which covers with few seeds too where scores are near to normal. bootstrap is the
-    percentile interval, which does not. Both are about other seeds on the very same examples.
+    percentile interval, which does not. Both are about other seeds on the very same examples. Neither covers where some
+    runs learn nothing: with one in five degenerate, the t interval of 5 seeds holds the truth in 66 of 100 studies.
     """
 
     n: int
