@@ -58,7 +58,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
         InputError: something the user typed or supplied is wrong.
     """
     config, folder, accelerator = open_run(config)
-    run = _prepare(config, folder, accelerator)
+    run = prepare(config, folder, accelerator)
     resume(run.training, folder, config.train, run.n_updates, ["log.jsonl", CURVE])
     tracking.start(accelerator, config.tracking, folder, flat(plain(config)))
     _fit(run)
@@ -67,7 +67,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     return result
 
 
-def _prepare(config: PretrainConfig, folder: Path, accelerator: Accelerator) -> Pretrained:
+def prepare(config: PretrainConfig, folder: Path, accelerator: Accelerator) -> Pretrained:
     """Tokenizer, text, model and optimizer; the curve's rows are read before anything is trained."""
     n_ctx = config.train.n_ctx
     with accelerator.main_process_first():  # the others find what the first has tokenised
