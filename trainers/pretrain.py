@@ -43,7 +43,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
         InputError: something the user typed or supplied is wrong.
     """
     config, folder, accelerator = open_run(config)
-    run, curve = _prepare(config, folder, accelerator)
+    run, curve = prepare(config, folder, accelerator)
     resume(run.training, folder, config.train, run.n_updates, ["log.jsonl", CURVE])
     tracking.start(accelerator, config.tracking, folder, flat(plain(config)))
     fit_text(run, f"pretraining {config.backbone.name}", lambda: _add_points(run, curve))
@@ -52,7 +52,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     return result
 
 
-def _prepare(config: PretrainConfig, folder: Path, accelerator: Accelerator) -> tuple[TextRun, Curve]:
+def prepare(config: PretrainConfig, folder: Path, accelerator: Accelerator) -> tuple[TextRun, Curve]:
     """Tokenizer, text, model and optimizer; the curve's rows are read before anything is trained."""
     n_ctx = config.train.n_ctx
     with accelerator.main_process_first():  # the others find what the first has tokenised
