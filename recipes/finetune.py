@@ -7,21 +7,22 @@ accelerate launch recipes/finetune.py task=sst2 data=sample backbone=tiny      #
 accelerate launch recipes/finetune.py objective=lm backbone=smollm2 corpus.files=[mine.txt]
 """
 
+from typing import Any
+
 from trainers.config import FinetuneConfig, LmConfig
 from trainers.launch import recipe
 
 
 @recipe("finetune", FinetuneConfig, objectives={"lm": LmConfig})
-def main(config: FinetuneConfig | LmConfig) -> None:
+def main(config: FinetuneConfig | LmConfig) -> dict[str, Any]:
     """Fine-tune, and leave a run folder."""
     if isinstance(config, LmConfig):
         from trainers.finetune_lm import finetune_lm
 
-        finetune_lm(config)
-    else:
-        from trainers.finetune import finetune
+        return finetune_lm(config)
+    from trainers.finetune import finetune
 
-        finetune(config)
+    return finetune(config)
 
 
 if __name__ == "__main__":

@@ -5,16 +5,18 @@ accelerate launch recipes/pretrain.py backbone=mini_bert corpus.files=[a.txt,b.t
 accelerate launch recipes/pretrain.py backbone=tiny corpus=sample train.n_ctx=64       # needs no network
 """
 
+from typing import Any
+
 from trainers.config import PretrainConfig
 from trainers.launch import recipe
 
 
 @recipe("pretrain", PretrainConfig)
-def main(config: PretrainConfig) -> None:
+def main(config: PretrainConfig) -> dict[str, Any]:
     """Pretrain, and leave a run folder with the model."""
     from trainers.pretrain import pretrain
 
-    pretrain(config)
+    return pretrain(config)
 
 
 if __name__ == "__main__":

@@ -6,16 +6,18 @@ accelerate launch recipes/zero_shot.py task=mrpc backbone=bert_base zero_shot=fi
 accelerate launch recipes/zero_shot.py -m task=sst2,cola,rte backbone=smollm2,gpt2 zero_shot=likelihood
 """
 
+from typing import Any
+
 from trainers.config import FinetuneConfig
 from trainers.launch import recipe
 
 
 @recipe("zero_shot", FinetuneConfig)
-def main(config: FinetuneConfig) -> None:
+def main(config: FinetuneConfig) -> dict[str, Any]:
     """Score, and leave a run folder."""
     from trainers.zero_shot.run import zero_shot
 
-    zero_shot(config)
+    return zero_shot(config)
 
 
 if __name__ == "__main__":

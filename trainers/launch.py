@@ -19,12 +19,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from heads.errors import InputError
 from trainers.choose import nearest
 from trainers.runs import run_name
+from trainers.studies.multirun import run_cell
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 SHIPPED = Path(__file__).resolve().parent / "backbones" / "shipped"
@@ -36,6 +38,7 @@ def register(name: str, schema: type) -> None:
     ConfigStore.instance().store(name=f"{name}_schema", node=schema)
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
     OmegaConf.register_new_resolver("shipped", lambda model: str(SHIPPED / model), replace=True)
+    OmegaConf.register_new_resolver("transfer_counts", _transfer_counts, replace=True)
     OmegaConf.register_new_resolver("sample", lambda file: str(SAMPLE / file), replace=True)
 
 
@@ -43,21 +46,39 @@ def _run_name(seed: Any) -> str:
     return run_name(seed, list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else [])
 
 
+def _transfer_counts(hub: str, path: str | None) -> str:
+    """The values of n_transfer for a backbone: nothing, the embeddings, and each number of blocks."""
+    from transformers import AutoConfig
+
+    import trainers.backbones.lstm  # noqa: F401  AutoConfig knows it from here on
+
+    try:
+        n_blocks = AutoConfig.from_pretrained(path or hub).num_hidden_layers
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path or hub} cannot be read: {str(error).splitlines()[0]}") from error
+    return ",".join(map(str, range(-1, n_blocks + 1)))
+
+
 def recipe(
     name: str, schema: type, objectives: Mapping[str, type] | None = None
-) -> Callable[[Callable[[Any], None]], Callable[[], None]]:
+) -> Callable[[Callable[[Any], Any]], Callable[[], None]]:
     """Make a function of a config a script: conf/NAME.yaml and the command line, composed and checked.
 
     objectives has the schema of each objective= whose settings are its own, in conf/NAME_OBJECTIVE.yaml.
-    The script exits with 2 after one line where the input is wrong; any other exception keeps its stack trace.
+    The script exits with 2 after one line where the input is wrong; any other exception keeps its stack trace. In a
+    multirun a finished run is skipped, and a wrong one ends no other (trainers/studies/multirun.py). The function
+    returns what result.json holds.
     """
 
-    def decorate(function: Callable[[Any], None]) -> Callable[[], None]:
-        def task(composed: DictConfig) -> None:
+    def decorate(function: Callable[[Any], Any]) -> Callable[[], None]:
+        def task(composed: DictConfig) -> float | None:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                return run_cell(function, composed)
             try:
                 function(OmegaConf.to_object(composed))
             except InputError as error:
                 fail(error)
+            return None
 
         def main() -> None:
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that errors come here, to be said in one line
@@ -87,7 +108,7 @@ def _entry(args: list[str], name: str, schema: type, objectives: Mapping[str, ty
     return (f"{name}_{chosen}", objectives[chosen]) if chosen in objectives else (name, schema)
 
 
-def usage(function: Callable[[Any], None]) -> str:
+def usage(function: Callable[[Any], Any]) -> str:
     """A recipe's own words and commands, and what can be chosen."""
     groups = {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in CONF.iterdir() if path.is_dir()}
     listed = [f"    {group}=  {', '.join(names)}" for group, names in sorted(groups.items())]
@@ -159,6 +180,7 @@ def check_overrides(overrides: list[str], name: str, schema: type, multirun: boo
         raise InputError(f"the command line cannot be read: {one_line(error)}") from error
     groups = {path.name: {file.stem for file in path.glob("*.yaml")} for path in CONF.iterdir() if path.is_dir()}
     in_defaults = {next(iter(entry)) for entry in _defaults(name) if isinstance(entry, dict)}
+    in_study = _study_keys(parsed, multirun)
     for override in parsed:
         key = override.key_or_group
         if override.is_sweep_override() and not multirun:
@@ -176,9 +198,26 @@ def check_overrides(overrides: list[str], name: str, schema: type, multirun: boo
             raise InputError(f"conf/{name}.yaml has no {key.split('.')[0]}: leave out {override.input_line}")
         else:
             _check_key(key, schema, in_defaults)
-    if "task" in in_defaults and not any(override.key_or_group == "task" for override in parsed):
+    given = {override.key_or_group for override in parsed} | in_study
+    if "task" in in_defaults and "task" not in given:
         text = "; or objective=lm corpus.files=[FILE] for running text" if (CONF / f"{name}_lm.yaml").exists() else ""
         raise InputError(f"task is missing: type task=NAME, with one of {', '.join(sorted(groups['task']))}{text}")
+
+
+def _study_keys(parsed: list[Override], multirun: bool) -> set[str]:
+    """What the studies that are asked for vary.
+
+    Raises:
+        InputError: one is asked for without -m.
+    """
+    found: set[str] = set()
+    for override in parsed:
+        file = CONF / "study" / f"{override.value()}.yaml"
+        if override.key_or_group == "study" and file.is_file():
+            if not multirun:
+                raise InputError(f"{override.input_line} is several runs: add -m")
+            found |= {str(key) for key in OmegaConf.select(OmegaConf.load(file), "hydra.sweeper.params")}
+    return found
 
 
 def _defaults(name: str) -> list[Any]:

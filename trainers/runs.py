@@ -26,7 +26,9 @@ NOT_IN_NAME = (
     "backbone.path",
     "corpus.files",
     "corpus.valid_files",
+    "study",
 )
+PLAIN = ("ablation=none", "peft=none")  # what a study types, and another leaves out
 
 SET_ASIDE = re.compile(r"\.old\d+$")  # ends the name of a folder that overwrite=true has set aside
 
@@ -41,19 +43,30 @@ def run_name(seed: int | str, overrides: list[str]) -> str:
     """The last part of a run's folder: the seed, then what was typed that changes the run's numbers.
 
     >>> run_name(3, ["task=mnli", "optim.lr=1e-5", "objective.lm_coef=0", "tracking=wandb", "seed=3"])
-    'seed3_objective.lm_coef=0,optim.lr=1e-5'
+    'seed3_objective.lm_coef=0,optim.lr=1e-05'
     """
     parts = []
     for override in overrides:
+        if override in PLAIN:
+            continue
         key = override.split("=")[0].lstrip("+~").split("@")[0]
         # objective.loss, say, is in the name
         if not is_under(key, NOT_IN_NAME) and key != "objective" and not key.startswith("hydra"):
-            parts.append(override.lstrip("+"))
+            parts.append(_as_a_sweep_says_it(override.lstrip("+")))
     name = ",".join(sorted(parts))
     slug = re.sub(r"[^\w.,=+-]+", "-", name).strip("-.")
     if len(slug) > 120:
         slug = f"{slug[:100]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     return f"seed{seed}_{slug}" if slug else f"seed{seed}"
+
+
+def _as_a_sweep_says_it(override: str) -> str:
+    """An override with its number, if it has one, as Python writes it: a sweep hands on 0.001 for 1e-3."""
+    key, equals, value = override.partition("=")
+    try:
+        return override if value.lstrip("-").isdigit() else f"{key}={float(value)}"
+    except ValueError:
+        return f"{key}{equals}{value}"
 
 
 def is_finished(folder: Path) -> bool:

@@ -1,0 +1,103 @@
+"""The cells of a multirun: a finished one is skipped, a failed one is told, and neither ends the others."""
+
+import hashlib
+import json
+import os
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from heads.errors import InputError
+from trainers.config import RunConfig
+from trainers.runs import differences, is_finished, plain, read_result, read_yaml, write_text
+
+CELLS = "cells"  # in the multirun's folder, a file for each cell
+
+
+def run_cell(function: Callable[[Any], Any], composed: DictConfig) -> float | None:
+    """Do one cell, unless it is done; returns the result's primary value, which a sweeper may optimise.
+
+    Raises:
+        InputError: the cell's settings or its input are wrong.
+    """
+    config = OmegaConf.to_object(composed)
+    if isinstance(config, RunConfig) and _is_done(config):
+        if _is_first():
+            print(f"finished before: {config.run_dir}")
+        result = read_result(Path(config.run_dir))
+    else:
+        result = function(config) or {}
+    return result.get("primary", {}).get("value")
+
+
+def _is_done(config: RunConfig) -> bool:
+    """Whether the run's folder holds it, finished, with the same settings."""
+    folder = Path(config.run_dir)
+    return (
+        not config.overwrite
+        and is_finished(folder)
+        and not differences(read_yaml(folder / "config.yaml"), plain(config))
+    )
+
+
+class Cells(Callback):
+    """Hydra's callback: writes down how each cell ended, lets the next one start, and sums up.
+
+    With several processes a cell that failed ends them all, since the others may be waiting for it.
+    """
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        """Write the cell's file; an error of one cell is told here, and is none of the multirun's."""
+        if config.hydra.mode.name != "MULTIRUN":
+            return
+        failed = job_return.status == JobStatus.FAILED
+        error = job_return._return_value if failed else None
+        if _is_first():
+            overrides = list(config.hydra.overrides.task)
+            record = {"run_dir": str(config.run_dir), "overrides": overrides, "error": _told(error)}
+            name = hashlib.sha256(" ".join(sorted(overrides)).encode()).hexdigest()[:16]
+            folder = Path(config.hydra.sweep.dir) / CELLS
+            folder.mkdir(parents=True, exist_ok=True)
+            write_text(folder / f"{name}.json", json.dumps(record))
+        if failed and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            job_return.status, job_return.return_value = JobStatus.COMPLETED, None
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Say how the cells ended; the process exits with 1 if one has failed."""
+        if not _is_first():
+            return
+        cells = read_cells(Path(config.hydra.sweep.dir))
+        failed = [cell for cell in cells if cell["error"]]
+        counts = Counter("failed" if cell["error"] else "finished" for cell in cells)
+        print(", ".join(f"{number} {state}" for state, number in counts.items()) + f" ({config.hydra.sweep.dir})")
+        for cell in failed:
+            print(f"failed: {' '.join(cell['overrides'])}: {cell['error']}", file=sys.stderr)
+        if failed:
+            sys.exit(1)
+
+
+def read_cells(folder: Path) -> list[dict[str, Any]]:
+    """How the cells of a multirun's folder ended: run_dir, overrides, and error, null where there was none."""
+    return [json.loads(file.read_text()) for file in sorted((folder / CELLS).glob("*.json"))]
+
+
+def _told(error: BaseException | None) -> str | None:
+    """An error's line; what is no mistake in the input is shown with its stack trace, too."""
+    if error is None:
+        return None
+    if not isinstance(error, InputError):
+        traceback.print_exception(error)
+    line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    print(f"error: {line}", file=sys.stderr)
+    return line
+
+
+def _is_first() -> bool:
+    return os.environ.get("RANK", "0") == "0"
