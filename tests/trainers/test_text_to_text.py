@@ -6,18 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, processors
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, T5Tokenizer
 
 from heads.collate import Row, collate
 from heads.errors import InputError
+from heads.example import Example
 from heads.layouts import Encoded
-from heads.text_to_text import level_words
+from heads.text_to_text import TextToText, level_words
 from trainers import checkpoints
 from trainers.build import assemble, lay_foundation
 from trainers.config import PredictConfig
 from trainers.data.encode import encode_records
 from trainers.data.records import load_records
+from trainers.data.tokenizers import encode_texts, text_layout
 from trainers.finetune import finetune
 from trainers.launch import SHIPPED
 from trainers.objectives import TargetWords
@@ -28,25 +29,6 @@ from trainers.text_to_text import TextToTextModel
 
 PAD, END = 0, 3
 QUICK = ("data=sample", "train.max_steps=3", "train.batch_size=8", "optim.lr=1e-3")
-
-
-@pytest.fixture(scope="session")
-def t5(tmp_path_factory):
-    """A folder with a T5 of two blocks and random weights, and a tokenizer that ends a text as T5's does."""
-    from accelerate.utils import set_seed
-    from transformers import T5Config, T5ForConditionalGeneration
-
-    folder = tmp_path_factory.mktemp("t5")
-    backend = Tokenizer.from_file(str(SHIPPED / "tiny_bert" / "tokenizer.json"))
-    end = backend.id_to_token(END)
-    backend.post_processor = processors.TemplateProcessing(single=f"$A {end}", special_tokens=[(end, END)])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=end, pad_token=backend.id_to_token(PAD))
-    set_seed(0)
-    sizes = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "vocab_size": len(tokenizer)}
-    config = T5Config(**sizes, decoder_start_token_id=PAD, pad_token_id=PAD, eos_token_id=END)
-    T5ForConditionalGeneration(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture
@@ -84,6 +66,17 @@ def test_an_example_is_read_in_the_format_of_t5s_own_code(typed, task):
     assert ids == foundation.tokenizer(expected)["input_ids"]
     assert ids[-1] == END
     assert (labels == []) == (task == "stsb")
+
+
+def test_t5s_own_tokenizer_reads_the_segments_as_the_text_that_they_make():
+    pieces = ["▁", "▁mnli", "▁premise", ":", "▁it", "▁rains", ".", "▁hypothesis", "▁is", "▁wet"]
+    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((piece, -2.0) for piece in pieces)]
+    tokenizer = T5Tokenizer(vocab=vocabulary)
+    segments = TextToText("mnli", ("premise", "hypothesis"))(Example("mnli-0", ("it rains.", "it is wet."))).branches[0]
+    apart = [i for ids in encode_texts(tokenizer, [segment.text for segment in segments]) for i in ids]
+    layout = text_layout(tokenizer, 512)
+    assert (layout.opening, layout.closing) == ((), (1,))
+    assert [*apart, 1] == tokenizer("mnli hypothesis: it is wet. premise: it rains.")["input_ids"]
 
 
 def test_the_candidates_of_multiple_choice_are_read_and_their_names_are_written(typed):
@@ -267,7 +260,7 @@ WRONG = {
     "auxiliary loss": (["objective.lm_coef=0.5"], r"needs a causal backbone, and t5_small is encoder_decoder: set"),
     "prefix": (["peft=prefix"], r"needs a causal backbone, and t5_small is encoder_decoder: use peft=lora$"),
     "another backbone": (["backbone=gpt1", "objective=text_to_text"], r"goes with an encoder-decoder, and gpt1 is"),
-    "a head without T5": (["backbone=gpt1", "head=text_to_text"], r"^head=text_to_text does not go with objective=task"),
+    "a head without T5": (["backbone=gpt1", "head=text_to_text"], r"^head=text_to_text does not go with"),
     "running text": (["backbone=gpt1", "objective=lm"], r"^objective=lm reads the text of corpus.files and no task"),
 }  # fmt: skip
 
