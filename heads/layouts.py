@@ -119,6 +119,28 @@ class Gpt1Layout:
 
 
 @dataclass(frozen=True)
+class TextLayout:
+    """The segments one after the other, between what the tokenizer puts around a text; the longest is cut first.
+
+    >>> layout = TextLayout(opening=(), closing=(1,), n_ctx=5)
+    >>> layout([], [[Ids([5, 6, 7, 8]), Ids([9])]])
+    Encoded(prefix=[], branches=[[5, 6, 7, 9, 1]], extract_position=[4], second_from=[5], n_cut=1)
+    """
+
+    opening: tuple[int, ...]
+    closing: tuple[int, ...]
+    n_ctx: int
+
+    def __call__(self, prefix: Sequence[Ids], branches: Sequence[Sequence[Ids]]) -> Encoded:
+        """Lay out one example, which is one sequence; see the class."""
+        (branch,) = branches
+        room = self.n_ctx - len(self.opening) - len(self.closing)
+        branch, n_cut = _cut_branch(branch, longest_first([len(s.text) for s in branch], room))
+        ids = [*self.opening, *(token for segment in branch for token in segment.text), *self.closing]
+        return Encoded([], [ids], [len(ids) - 1], [len(ids)], n_cut)
+
+
+@dataclass(frozen=True)
 class BertLayout:
     """[CLS] A [SEP] or [CLS] A [SEP] B [SEP], with whatever the backbone's own tokenizer puts in those places.
 

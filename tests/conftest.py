@@ -24,7 +24,7 @@ import pytest  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 
 from trainers.config import FinetuneConfig  # noqa: E402
-from trainers.launch import CONF, register  # noqa: E402
+from trainers.launch import CONF, SHIPPED, register  # noqa: E402
 
 
 @cache
@@ -94,3 +94,23 @@ def build_tiny(auto, model_type, seed=0, **changes):
 @pytest.fixture(scope="session")
 def tiny_model():
     return build_tiny
+
+
+@pytest.fixture(scope="session")
+def t5(tmp_path_factory):
+    """A folder with a T5 of two blocks and random weights, and a tokenizer that ends a text as T5's does."""
+    from accelerate.utils import set_seed
+    from tokenizers import Tokenizer, processors
+    from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+
+    folder = tmp_path_factory.mktemp("t5")
+    backend = Tokenizer.from_file(str(SHIPPED / "tiny_bert" / "tokenizer.json"))
+    end = backend.id_to_token(3)
+    backend.post_processor = processors.TemplateProcessing(single=f"$A {end}", special_tokens=[(end, 3)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=end, pad_token=backend.id_to_token(0))
+    set_seed(0)
+    sizes = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "vocab_size": len(tokenizer)}
+    config = T5Config(**sizes, decoder_start_token_id=0, pad_token_id=0, eos_token_id=3)
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -18,10 +18,11 @@ EXPECTED = {
     },
     "backbone": {
         *("gpt1", "gpt2", "bert_base", "bert_large", "roberta_base", "modernbert", "deberta_v3", "minilm"),
-        *("smollm2", "qwen3_0_6b", "tiny", "tiny_bert", "tiny_lstm"),
+        *("smollm2", "qwen3_0_6b", "t5_small", "t5_v1_1_small", "tiny", "tiny_bert", "tiny_lstm"),
     },
-    "head": {"gpt1", "cls"},
-    "optim": {"gpt1", "bert"},
+    "objective": {"task", "lm", "text_to_text"},
+    "head": {"gpt1", "cls", "text_to_text"},
+    "optim": {"gpt1", "bert", "t5"},
     "peft": {"none", "lora", "dora", "ia3", "prefix", "ln_tuning"},
     "tracking": {"none", "wandb", "tensorboard"},
     "ablation": {"none", "no_aux_lm", "no_pretraining", "lstm"},
@@ -48,17 +49,25 @@ def typed(group, name):
     """The shortest command line that chooses a group's file."""
     if group == "task":
         return [f"task={name}"]
-    needed = {("head", "cls"): ["backbone=tiny_bert"], ("ablation", "lstm"): ["backbone=mini_gpt"]}
-    return ["task=sst2", f"{group}={name}", *needed.get((group, name), [])]
+    goes_with = {
+        ("head", "cls"): "tiny_bert",
+        ("head", "text_to_text"): "t5_small",
+        ("objective", "text_to_text"): "t5_small",
+        ("ablation", "lstm"): "mini_gpt",
+    }
+    backbone = goes_with.get((group, name))
+    return ["task=sst2", f"{group}={name}", *([f"backbone={backbone}"] if backbone else [])]
 
 
-@pytest.mark.parametrize(("group", "name"), [(group, name) for group, names in FOUND.items() for name in names])
+@pytest.mark.parametrize(
+    ("group", "name"), [(group, name) for group, names in FOUND.items() for name in names if name != "lm"]
+)
 def test_every_file_composes(compose, group, name):
     config = compose(*typed(group, name))
     assert isinstance(config, FinetuneConfig)
     assert config.run_dir.startswith("outputs/finetune/")
     assert config.optim.schedule in SCHEDULES
-    if group in ("task", "backbone", "head"):
+    if group in ("task", "backbone", "head", "objective"):
         assert getattr(config, group).name == name
 
 
@@ -86,7 +95,30 @@ def test_a_backbone_chooses_its_head_and_optimizer(compose, name):
     assert causal == (name in CAUSAL)
     assert (config.backbone.weights == "random") == name.startswith(("tiny", "mini_"))
     found = (config.head.name, config.head.both_orders, config.objective.lm_coef, config.optim.name)
-    assert found == (("gpt1", True, 0.5, "gpt1_adam") if causal else ("cls", False, 0.0, "adamw"))
+    families = {
+        "causal": ("gpt1", True, 0.5, "gpt1_adam"),
+        "bidirectional": ("cls", False, 0.0, "adamw"),
+        "encoder_decoder": ("text_to_text", False, 0.0, "adamw"),
+    }
+    assert found == families[config.backbone.family]
+    assert config.objective.name == ("text_to_text" if config.backbone.family == "encoder_decoder" else "task")
+
+
+def test_objective_lm_has_a_config_of_its_own():
+    import hydra
+    from omegaconf import OmegaConf
+
+    from trainers.config import LmConfig
+    from trainers.launch import register
+
+    register("finetune_lm", LmConfig)
+    for backbone in sorted(CAUSAL):
+        asked = ["objective=lm", f"backbone={backbone}", "corpus.files=[a.txt]"]
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            config = OmegaConf.to_object(hydra.compose("finetune_lm", overrides=asked))
+        assert isinstance(config, LmConfig)
+        assert (config.objective.name, config.backbone.name, config.corpus.valid_fraction) == ("lm", backbone, 0.1)
+        assert config.run_dir == f"outputs/finetune/lm/{backbone}/seed0"
 
 
 def test_the_published_settings(compose):

@@ -9,16 +9,27 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from heads.errors import InputError
-from heads.layouts import BertLayout, Gpt1Layout
+from heads.layouts import BertLayout, Gpt1Layout, TextLayout
+from heads.structures import STRUCTURES
 from heads.table import HEADS
+from heads.text_to_text import TextToText, level_words
 from trainers.adapters import add_adapter
 from trainers.backbones.load import AUTO, Backbone, check_family, load_backbone, load_tokenizer, n_positions
 from trainers.backbones.transfer import add_embeddings, check_count, freeze, keep_layers, layer_of, n_layers
 from trainers.config import FinetuneConfig
 from trainers.data.encode import Encoder
-from trainers.data.tokenizers import SPECIALS, add_gpt1_specials, bert_layout, encode_texts, gpt1_layout, keep_words
+from trainers.data.tokenizers import (
+    SPECIALS,
+    add_gpt1_specials,
+    bert_layout,
+    encode_texts,
+    gpt1_layout,
+    keep_words,
+    text_layout,
+)
 from trainers.model import TaskModel
 from trainers.objectives import n_outputs
+from trainers.text_to_text import TextToTextModel
 
 
 @dataclass
@@ -31,7 +42,7 @@ class Foundation:
 
     tokenizer: PreTrainedTokenizerBase
     backbone: Backbone
-    layout: Gpt1Layout | BertLayout
+    layout: Gpt1Layout | BertLayout | TextLayout
     new_tokens: list[int]
     anew: list[str]
 
@@ -43,7 +54,9 @@ class Foundation:
 
     def encoder(self, config: FinetuneConfig) -> Encoder:
         """The encoder of this tokenizer and layout for a config's task."""
-        return Encoder(structure(config), self.tokenizer, self.layout, config.data.cleaning)
+        name = structure(config)
+        transform = _text_to_text(config) if name == "text_to_text" else STRUCTURES[name]
+        return Encoder(name, transform, self.tokenizer, self.layout, config.data.cleaning)
 
     def layer_of(self) -> Callable[[str], int]:
         """A function from the name of one of the whole model's parameters to its layer; heads are at the top."""
@@ -60,9 +73,17 @@ class Foundation:
 
 
 def structure(config: FinetuneConfig) -> str:
-    """The task's structure; a head that reads one order takes a similarity pair as it comes."""
+    """The task's structure; a head that reads one order takes a similarity pair as it comes, and T5's one text."""
+    if config.objective.name == "text_to_text":
+        return "text_to_text"
     one_order = config.task.structure == "similarity" and not config.head.both_orders
     return "entailment" if one_order else config.task.structure
+
+
+def _text_to_text(config: FinetuneConfig) -> TextToText:
+    task = config.task
+    columns = task.choices if len(task.choices) > 1 else []  # one column holds a list, whose items have no names
+    return TextToText(task.name, tuple(task.texts), tuple(task.labels or columns))
 
 
 def lay_foundation(config: FinetuneConfig) -> Foundation:
@@ -92,7 +113,9 @@ def lay_foundation(config: FinetuneConfig) -> Foundation:
         specials = add_gpt1_specials(tokenizer)
         new_tokens = [i for i, token in zip(specials, SPECIALS, strict=True) if token not in known]
         add_embeddings(backbone.full, new_tokens, len(tokenizer), name)
-        layout: Gpt1Layout | BertLayout = gpt1_layout(specials, n_ctx)
+        layout: Gpt1Layout | BertLayout | TextLayout = gpt1_layout(specials, n_ctx)
+    elif config.head.name == "text_to_text":
+        layout = text_layout(tokenizer, n_ctx)
     else:
         layout = bert_layout(tokenizer, n_ctx)
     check_ids(tokenizer, backbone, name)
@@ -126,9 +149,14 @@ def check_ids(tokenizer: PreTrainedTokenizerBase, backbone: Backbone, name: str)
         )
 
 
-def assemble(config: FinetuneConfig, foundation: Foundation, labels: list[str]) -> TaskModel:
+def assemble(config: FinetuneConfig, foundation: Foundation, labels: list[str]) -> TaskModel | TextToTextModel:
     """The model that is trained: a new head on the backbone, with the adapter and the frozen layers asked for."""
     base, full = foundation.backbone.base, foundation.backbone.full
+    if config.objective.name == "text_to_text":
+        network = add_adapter(config.peft, base, []) if config.peft.method != "none" else base
+        score_range = config.task.score_range
+        targets = _targets(foundation, level_words(score_range) if score_range else labels)
+        return TextToTextModel(network, targets, score_range[0] if score_range else None)
     set_seed(config.seed)  # the head's weights do not depend on what was drawn before
     head = HEADS[structure(config)](base.config.hidden_size, n_outputs(config, labels), config.head.clf_pdrop)
     _init_head(head)
@@ -145,6 +173,21 @@ def assemble(config: FinetuneConfig, foundation: Foundation, labels: list[str]) 
     # An adapter leaves the pooler as it is: one that came without weights would stay random
     random_pooler = config.peft.method != "none" and any("pooler" in name for name in foundation.backbone.new_weights)
     return TaskModel(network, head, lm=lm, pooler=config.head.name == "cls" and not random_pooler, lm_head=lm_head)
+
+
+def _targets(foundation: Foundation, words: list[str]) -> list[list[int]]:
+    """Each label's words in token ids, between the special tokens of a text."""
+    layout, tokenizer = foundation.layout, foundation.tokenizer
+    assert isinstance(layout, TextLayout)
+    targets = [[*layout.opening, *ids, *layout.closing] for ids in encode_texts(tokenizer, words)]
+    said = {tuple(ids): word for ids, word in zip(targets, words, strict=True)}
+    for ids, word in zip(targets, words, strict=True):
+        if said[tuple(ids)] != word:
+            raise InputError(
+                f"the labels {word} and {said[tuple(ids)]} are the same words to this tokenizer: name them otherwise "
+                "by task.labels=[...]"
+            )
+    return targets
 
 
 def _init_head(head: nn.Module) -> None:

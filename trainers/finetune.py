@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
+from torch import nn
 
 from heads.errors import InputError
 from trainers import checkpoints, tracking
@@ -60,7 +61,11 @@ def _prepare(config: FinetuneConfig, folder: Path, accelerator: Accelerator, rec
     config = replace(config, task=replace(config.task, labels=labels))
     check_metrics(config.task, next(one for name, one in splits.items() if name.startswith("validation")))
     model = assemble(config, foundation, labels)
-    if config.init_from and same_answers(read_config(Path(config.init_from)).task, config.task):
+    if (
+        config.init_from
+        and isinstance(model, TaskModel)
+        and same_answers(read_config(Path(config.init_from)).task, config.task)
+    ):
         model.head.load_state_dict(load_file(Path(config.init_from) / "model" / HEAD))
     if accelerator.is_main_process:
         stored = plain(config) | {"backbone": plain(read_config(folder))["backbone"]}
@@ -81,7 +86,7 @@ def _prepare(config: FinetuneConfig, folder: Path, accelerator: Accelerator, rec
     return Run(config, folder, accelerator, foundation, splits, n_unlabelled, model, training, selection, n_updates)
 
 
-def _groups(config: FinetuneConfig, foundation: Foundation, model: TaskModel) -> list[dict[str, Any]]:
+def _groups(config: FinetuneConfig, foundation: Foundation, model: nn.Module) -> list[dict[str, Any]]:
     """The parameters that are trained, by learning rate and decay."""
     return param_groups(
         list(model.named_parameters()),
@@ -124,8 +129,12 @@ def _result(run: Run, records: Records, scores: dict[str, dict[str, float]]) -> 
     trained, total = trained_parameters(run.model)
     seconds = max(progress.seconds, 1e-9)
     degenerate = run.selection.collapsed
-    # A weighted loss and soft F1 have no such value to compare with.
-    plain_loss = config.objective.loss in ("auto", "cross_entropy") and not config.objective.class_weights
+    # A weighted loss, soft F1 and the loss of words have no such value to compare with.
+    plain_loss = (
+        config.objective.name == "task"
+        and config.objective.loss in ("auto", "cross_entropy")
+        and not config.objective.class_weights
+    )
     if degenerate is None and plain_loss and not config.task.regression:
         degenerate = at_chance(run.selection.last_task_loss, len(run.labels))
     return {

@@ -18,6 +18,7 @@ from trainers.model import TaskModel
 from trainers.results import Predictions, one_prediction, read_logits
 from trainers.runs import write_text
 from trainers.saving import save_model
+from trainers.text_to_text import TextToTextModel
 from trainers.training import progress_bar
 
 KEPT_PREDICTIONS = "validation.jsonl"  # of the model kept so far, until the run is finished
@@ -53,7 +54,7 @@ class Run:
     foundation: Foundation
     splits: dict[str, Split]
     n_unlabelled: int
-    model: TaskModel  # as it was built; training holds it as the accelerator wraps it
+    model: TaskModel | TextToTextModel  # as it was built; training holds it as the accelerator wraps it
     training: Training
     selection: Selection
     n_updates: int

@@ -104,8 +104,24 @@ class Objective:
         return Losses(task_B, (outputs.lm_loss * present_BC).sum(1) / present_BC.sum(1))
 
 
-def build_objective(config: FinetuneConfig, labels: list[str]) -> Objective:
+@dataclass(frozen=True)
+class TargetWords:
+    """The mean cross entropy of the words of each example's label, its end included."""
+
+    lm_coef: float = 0.0
+    whole_batch: bool = False
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> Losses:
+        """The words' loss as the task's."""
+        assert outputs.lm_loss is not None
+        words_B = outputs.lm_loss[:, 0]
+        return Losses(words_B, torch.zeros_like(words_B))
+
+
+def build_objective(config: FinetuneConfig, labels: list[str]) -> Objective | TargetWords:
     """The objective that a config asks for."""
+    if config.objective.name == "text_to_text":
+        return TargetWords()
     name = config.objective.loss
     if name == "auto":
         name = "mse" if config.task.regression else "cross_entropy"

@@ -72,13 +72,14 @@ def check_metrics(task: TaskConfig, split: Split) -> None:
 
 
 def read_logits(config: FinetuneConfig, split: Split, logits: np.ndarray) -> Predictions:
-    """Predictions from logits (N, K): the likeliest class, the score, or the expected level of the soft encoding."""
+    """Predictions from logits (N, K): the likeliest class, the score, or the expected level of several."""
     if config.task.regression and logits.shape[1] == 1:
         return Predictions(split, logits[:, 0], None)
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities = shifted / shifted.sum(axis=1, keepdims=True)
     if config.task.score_range is not None:
-        levels = np.arange(logits.shape[1]) + config.task.score_range[0]
+        least, greatest = config.task.score_range
+        levels = np.linspace(least, greatest, logits.shape[1])
         return Predictions(split, probabilities @ levels, None)
     return Predictions(split, logits.argmax(axis=1), probabilities)
 

@@ -19,13 +19,14 @@ from trainers.build import Foundation, assemble, lay_foundation
 from trainers.config import FinetuneConfig, PeftConfig, TaskConfig
 from trainers.model import TaskModel, base_of
 from trainers.runs import read_config, read_result
+from trainers.text_to_text import TextToTextModel
 
 HEAD, NEW_TOKENS = "head.safetensors", "new_tokens.safetensors"
 
 
 def save_model(
     folder: Path,
-    model: TaskModel,
+    model: TaskModel | TextToTextModel,
     foundation: Foundation,
     config: FinetuneConfig,
     state: dict[str, Any],
@@ -36,8 +37,8 @@ def save_model(
     if partial.exists():
         shutil.rmtree(partial)
     partial.mkdir()
-    head = _part(state, "head.")
-    save_file({name: tensor.contiguous() for name, tensor in head.items()}, partial / HEAD)
+    if head := _part(state, "head."):  # who answers in words has none
+        save_file({name: tensor.contiguous() for name, tensor in head.items()}, partial / HEAD)
     foundation.tokenizer.save_pretrained(partial)
     backbone: Any = model.backbone
     if config.peft.method != "none":
@@ -51,14 +52,22 @@ def save_model(
         whole |= {f"classifier.{name}": tensor for name, tensor in _part(state, "head.linear.").items()}
         classifier.save_pretrained(partial, state_dict=whole)
     else:
-        full = foundation.backbone.full
-        prefix = "" if full is foundation.backbone.base else f"{full.base_model_prefix}."
-        whole = {f"{prefix}{name}": tensor for name, tensor in _part(state, "backbone.").items()}
-        for name, parameter in full.named_parameters():  # an LM head of its own, trained or not
-            if name not in whole:
-                whole[name] = state.get(f"lm_head.{name.rsplit('.', 1)[-1]}", parameter.detach())
-        full.save_pretrained(partial, state_dict=whole)
-    target, aside = folder / "model", folder / "model.aside"
+        _save_backbone(partial, foundation, state)
+    _put_in_place(partial, folder / "model")
+
+
+def _save_backbone(partial: Path, foundation: Foundation, state: dict[str, Any]) -> None:
+    full = foundation.backbone.full
+    prefix = "" if full is foundation.backbone.base else f"{full.base_model_prefix}."
+    whole = {f"{prefix}{name}": tensor for name, tensor in _part(state, "backbone.").items()}
+    for name, parameter in full.named_parameters():  # an LM head of its own, trained or not
+        if name not in whole:
+            whole[name] = state.get(f"lm_head.{name.rsplit('.', 1)[-1]}", parameter.detach())
+    full.save_pretrained(partial, state_dict=whole)
+
+
+def _put_in_place(partial: Path, target: Path) -> None:
+    aside = target.with_name("model.aside")
     if target.exists():
         if aside.exists():  # a run killed just here has left it
             shutil.rmtree(aside)
@@ -72,10 +81,12 @@ def _part(state: dict[str, Any], prefix: str) -> dict[str, Any]:
     return {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
-def _bert_classifier(model: TaskModel, labels: list[str]) -> Any:
+def _bert_classifier(model: TaskModel | TextToTextModel, labels: list[str]) -> Any:
     """The model as transformers' BertForSequenceClassification, where it is one; else None."""
     from transformers import BertForSequenceClassification, BertModel
 
+    if not isinstance(model, TaskModel):
+        return None
     if not (isinstance(model.backbone, BertModel) and model.pooled and isinstance(model.head, ClassificationHead)):
         return None
     linear = model.head.linear
@@ -99,7 +110,7 @@ def without_changes(config: FinetuneConfig, path: Path) -> FinetuneConfig:
     return replace(config, backbone=backbone, n_transfer=None, n_frozen=None, n_reinit=0)
 
 
-def load_model(run: Path) -> tuple[TaskModel, Foundation, FinetuneConfig]:
+def load_model(run: Path) -> tuple[TaskModel | TextToTextModel, Foundation, FinetuneConfig]:
     """The model that a finished run kept, in evaluation mode, with its tokenizer, layout and config.
 
     Raises:
@@ -110,15 +121,16 @@ def load_model(run: Path) -> tuple[TaskModel, Foundation, FinetuneConfig]:
     return *load_kept(run, config), config
 
 
-def load_kept(run: Path, config: FinetuneConfig) -> tuple[TaskModel, Foundation]:
+def load_kept(run: Path, config: FinetuneConfig) -> tuple[TaskModel | TextToTextModel, Foundation]:
     """The model that a run has kept so far, for its config with the labels filled in.
 
     Raises:
         InputError: its files cannot be read.
     """
     saved = run / "model"
-    if not (saved / HEAD).is_file():
-        raise InputError(f"{saved} has no {HEAD}: the run's model is gone or broken")
+    needed = HEAD if config.objective.name == "task" else "tokenizer_config.json"
+    if not (saved / needed).is_file():
+        raise InputError(f"{saved} has no {needed}: the run's model is gone or broken")
     if config.peft.method == "none":
         settled = without_changes(config, saved)
         foundation = lay_foundation(settled)
@@ -131,7 +143,8 @@ def load_kept(run: Path, config: FinetuneConfig) -> tuple[TaskModel, Foundation]
             with torch.no_grad():
                 base.get_input_embeddings().weight[foundation.new_tokens] = load_file(saved / NEW_TOKENS)["rows"]
         model.backbone = load_adapter(saved, base)
-    model.head.load_state_dict(load_file(saved / HEAD))
+    if isinstance(model, TaskModel):
+        model.head.load_state_dict(load_file(saved / HEAD))
     return model.eval(), foundation
 
 

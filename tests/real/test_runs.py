@@ -127,3 +127,39 @@ def test_mnli_then_rte_then_the_glue_zip(compose, data, models, tmp_path):
     assert {line.split("\t")[1] for line in texts["WNLI.tsv"][1:]} <= {"0", "1"}
     scores = [float(line.split("\t")[1]) for line in texts["STS-B.tsv"][1:]]
     assert 0 <= min(scores) <= max(scores) <= 5
+
+
+def test_an_encoder_decoder_answers_real_rows_in_words(compose, data, t5, tmp_path):
+    """The weights are random: what is held is that real texts are read, and that the loss of the words falls."""
+    asked = ("data.train_rows=256", "data.eval_rows=64", "train.epochs=2", "optim.lr=3e-3", "train.select=last")
+    rows = ("task=sst2", f"data.root={data}", "backbone=t5_small", f"backbone.path={t5}")
+    result = finetune(compose(*rows, *asked, f"run_dir={tmp_path}"))
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    losses = [line["train/loss"] for line in log if "train/loss" in line]
+    assert losses[-1] < losses[0] / 2
+    assert result["data"]["labels"] == ["negative", "positive"]
+    lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    assert {line["prediction"] for line in lines} <= {"negative", "positive"}
+
+
+def test_smollm2_on_running_text(models, tmp_path, monkeypatch):
+    """Two updates lower the perplexity of the held-out text, and the model that is saved has what is stated."""
+    import hydra
+    from omegaconf import OmegaConf
+    from transformers import AutoModelForCausalLM
+
+    from trainers.config import LmConfig
+    from trainers.finetune_lm import finetune_lm
+    from trainers.launch import CONF, SAMPLE, register
+
+    monkeypatch.setenv("ABLATUNE_CACHE", str(tmp_path / "cache"))
+    register("finetune_lm", LmConfig)
+    weights = models / "HuggingFaceTB/SmolLM2-135M-Instruct"
+    asked = ["objective=lm", "backbone=smollm2", f"backbone.path={weights}", "train.n_ctx=128", "train.batch_size=4",
+             "train.max_steps=2", "continuations.number=1", "continuations.max_new_tokens=8",
+             f"corpus.files=[{SAMPLE / 'corpus' / 'train.txt'}]", f"run_dir={tmp_path / 'run'}"]  # fmt: skip
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        result = finetune_lm(OmegaConf.to_object(hydra.compose("finetune_lm", overrides=asked)))
+    assert 1 < result["finetune"]["held_out"]["perplexity"] < result["zero_shot"]["held_out"]["perplexity"] < 100
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model").config.use_cache
+    assert result["continuations"][0]["finetune"]

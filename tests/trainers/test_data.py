@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from heads.errors import InputError
 from heads.example import Example
 from heads.layouts import Gpt1Layout
+from heads.structures import STRUCTURES
 from trainers.build import lay_foundation
 from trainers.config import FilesConfig
 from trainers.data import encode
@@ -232,7 +233,7 @@ def test_a_question_keeps_the_space_before_it():
     byte_level = Tokenizer(BPE({token: i for i, token in enumerate("abcĠ")}, []))
     byte_level.pre_tokenizer = ByteLevel(add_prefix_space=False)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level)
-    encoder = encode.Encoder("multiple_choice", tokenizer, Gpt1Layout(91, 92, 93, 20))
+    encoder = encode.Encoder("multiple_choice", STRUCTURES["multiple_choice"], tokenizer, Gpt1Layout(91, 92, 93, 20))
     (one,) = encoder([Example("race-0", ("a", "b"), ("c", "a b"))])
     assert (one.prefix, one.branches) == ([91, 0, 3, 1, 92], [[2, 93], [0, 3, 1, 93]])
 

@@ -1,7 +1,8 @@
 """A backbone from its config: transformers' model (GPT-1's with a faster attention) or our LSTM, with its tokenizer.
 
 ``full`` is what is saved and loaded: a causal LM with its LM head, or an encoder. ``base`` is the network that turns
-token ids into hidden states; for an encoder both are the same object. Weights are in float32.
+token ids into hidden states; for an encoder and for an encoder-decoder both are the same object. Weights are in
+float32.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForPreTraining,
+    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -29,7 +31,7 @@ from trainers.config import BackboneConfig
 
 logging.disable_progress_bar()  # of reading and writing weights; downloads keep theirs
 
-AUTO = {"causal": AutoModelForCausalLM, "bidirectional": AutoModel}
+AUTO = {"causal": AutoModelForCausalLM, "bidirectional": AutoModel, "encoder_decoder": AutoModelForSeq2SeqLM}
 
 
 @dataclass
@@ -66,7 +68,7 @@ def load_config(config: BackboneConfig) -> PretrainedConfig:
     found.use_cache = False
     if config.dropout is not None:
         for key, value in found.to_dict().items():
-            if isinstance(value, int | float) and (key.endswith(("_pdrop", "dropout", "dropout_prob"))):
+            if isinstance(value, int | float) and (key.endswith(("_pdrop", "dropout", "dropout_prob", "dropout_rate"))):
                 setattr(found, key, config.dropout)
     return found
 
@@ -80,6 +82,9 @@ def load_backbone(config: BackboneConfig, *, lm: bool = False) -> Backbone:
         InputError: they cannot be read.
     """
     hf_config = load_config(config)
+    if hf_config.is_encoder_decoder != (config.family == "encoder_decoder"):
+        found = "those of an encoder-decoder" if hf_config.is_encoder_decoder else "not those of an encoder-decoder"
+        raise _wrong_family(config, hf_config.model_type, found)
     auto = AutoModelForMaskedLM if lm and config.family == "bidirectional" else AUTO[config.family]
     fast, extra = _attention(config, hf_config)
     if config.weights == "random":
@@ -106,7 +111,7 @@ def load_backbone(config: BackboneConfig, *, lm: bool = False) -> Backbone:
         missing = sorted(info["missing_keys"])
     if fast:
         use_fast_attention(full)
-    return Backbone(full, full.base_model, missing)
+    return Backbone(full, full if hf_config.is_encoder_decoder else full.base_model, missing)
 
 
 def draw_backbone(config: BackboneConfig, changes: Mapping[str, Any]) -> Backbone:
@@ -144,6 +149,8 @@ def check_family(config: BackboneConfig, base: PreTrainedModel) -> None:
     Raises:
         InputError: the weights are of the other family.
     """
+    if config.family == "encoder_decoder":  # load_backbone has looked at the config
+        return
     ids = torch.tensor([[1, 2, 3], [1, 2, 4]])
     training = base.training
     with torch.no_grad():
@@ -151,10 +158,14 @@ def check_family(config: BackboneConfig, base: PreTrainedModel) -> None:
     base.train(training)
     found = "causal" if torch.allclose(first[0], first[1], atol=1e-6) else "bidirectional"
     if found != config.family:
-        raise InputError(
-            f"backbone {config.name} is said to be {config.family}, and the weights of {_source(config)} "
-            f"({base.config.model_type}) are {found}: name a backbone of that family, or mend backbone.family"
-        )
+        raise _wrong_family(config, base.config.model_type, found)
+
+
+def _wrong_family(config: BackboneConfig, model_type: str, found: str) -> InputError:
+    return InputError(
+        f"backbone {config.name} is said to be {config.family}, and the weights of {_source(config)} ({model_type}) "
+        f"are {found}: name a backbone of that family, or mend backbone.family"
+    )
 
 
 def check_lm_head(config: BackboneConfig, full: PreTrainedModel) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from heads.text_to_text import LEVELS
 from trainers.choose import choose
 from trainers.config.need import check_run, need
 from trainers.config.nodes import (
@@ -102,7 +103,9 @@ class FinetuneConfig:
                 choose(dict.fromkeys(self.task.labels), name, what="label", where="objective.class_weights")
 
     def _check_family(self) -> None:
-        causal = self.backbone.family == "causal"
+        self._check_text_to_text()
+        family = self.backbone.family
+        causal = family == "causal"
         need(
             not (causal and self.head.name == "cls"),
             f"head=cls reads the first token, and in a causal backbone ({self.backbone.name}) that has seen no other: "
@@ -111,11 +114,42 @@ class FinetuneConfig:
         need(
             causal or self.objective.lm_coef == 0,
             f"objective.lm_coef={self.objective.lm_coef}: the auxiliary LM loss needs a causal backbone, and "
-            f"{self.backbone.name} is bidirectional: set objective.lm_coef=0",
+            f"{self.backbone.name} is {family}: set objective.lm_coef=0",
         )
         need(
             causal or self.peft.method != "prefix",
-            f"peft=prefix needs a causal backbone, and {self.backbone.name} is bidirectional: use peft=lora",
+            f"peft=prefix needs a causal backbone, and {self.backbone.name} is {family}: use peft=lora",
+        )
+
+    def _check_text_to_text(self) -> None:
+        name, family, objective = self.backbone.name, self.backbone.family, self.objective
+        asked = objective.name == "text_to_text"
+        need(
+            asked == (family == "encoder_decoder"),
+            f"objective=text_to_text goes with an encoder-decoder, and {name} is {family}: type backbone=t5_small"
+            if asked
+            else f"{name} is an encoder-decoder, which answers in words: leave out objective={objective.name}",
+        )
+        need(
+            asked == (self.head.name == "text_to_text"),
+            f"head={self.head.name} does not go with objective={objective.name} on {name}: leave out head=",
+        )
+        if not asked:
+            return
+        need(
+            objective.loss == "auto" and not objective.class_weights,
+            "objective.loss and objective.class_weights are a classifier's, and objective=text_to_text has the cross "
+            "entropy of a label's words: leave them out",
+        )
+        need(
+            (self.n_transfer, self.n_frozen, self.n_reinit, self.optim.layer_decay) == (None, None, 0, 1.0),
+            f"n_transfer, n_frozen, n_reinit and optim.layer_decay count the blocks of one stack, and {name} has two: "
+            "leave them out (backbone.weights=random trains from random weights)",
+        )
+        need(
+            all((bound * LEVELS).is_integer() for bound in self.task.score_range or []),
+            f"objective=text_to_text says a score to the nearest {1 / LEVELS:g}, got task.score_range="
+            f"{self.task.score_range}: give bounds that are multiples of it",
         )
 
     def _check_twin(self) -> None:

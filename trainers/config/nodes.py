@@ -11,7 +11,7 @@ from trainers.schedules import SCHEDULES
 # Names whose tables stand beside code that imports torch; a test holds them to those tables.
 OPTIMIZERS: dict[str, None] = dict.fromkeys(("gpt1_adam", "adamw"))
 LOSSES: dict[str, None] = dict.fromkeys(("auto", "cross_entropy", "soft_f1", "mse", "soft_score"))
-OBJECTIVES: dict[str, None] = dict.fromkeys(("task", "lm"))
+OBJECTIVES: dict[str, None] = dict.fromkeys(("task", "lm", "text_to_text"))
 ADAPTERS: dict[str, None] = dict.fromkeys(("none", "lora", "dora", "ia3", "prefix", "ln_tuning"))
 
 
@@ -71,7 +71,7 @@ class BackboneConfig:
     hub: str = MISSING  # model id on the Hugging Face hub, or a folder
     path: str | None = None  # local weights for it, in place of the hub's
     revision: str | None = None  # a branch, tag or commit of the hub's repository
-    family: str = MISSING  # causal (GPT) or bidirectional (BERT)
+    family: str = MISSING  # causal (GPT), bidirectional (BERT) or encoder_decoder (T5)
     weights: str = "pretrained"  # random: built from its config alone
     # eager, sdpa, flash_attention_2, ...; null lets transformers choose (GPT-1: sdpa, trainers/backbones/openai_gpt.py)
     attention: str | None = None
@@ -82,7 +82,7 @@ class BackboneConfig:
     def __post_init__(self) -> None:
         """Names that exist."""
         where = f"conf/backbone/{self.name}.yaml"
-        choose({"causal": "", "bidirectional": ""}, self.family, what="family", where=where)
+        choose(dict.fromkeys(("causal", "bidirectional", "encoder_decoder")), self.family, what="family", where=where)
         choose({"pretrained": "", "random": ""}, self.weights, what="kind of weights", where=where)
         need(
             self.dropout is None or 0 <= self.dropout < 1,
@@ -94,14 +94,14 @@ class BackboneConfig:
 class HeadConfig:
     """What stands around the backbone: layout before it, readout and head after it; conf/head/*.yaml."""
 
-    name: str = MISSING  # gpt1 (start, delimiter, extract) or cls ([CLS], [SEP])
+    name: str = MISSING  # gpt1 (start, delimiter, extract), cls ([CLS], [SEP]) or text_to_text (T5: none at all)
     both_orders: bool = MISSING  # similarity reads both orders (GPT-1) or one (BERT)
     n_ctx: int | None = None  # longest sequence, in tokens; null is the backbone's own limit
     clf_pdrop: float = 0.1  # dropout before the classifier
 
     def __post_init__(self) -> None:
         """Names that exist, numbers in range."""
-        choose({"gpt1": "", "cls": ""}, self.name, what="head", where="head.name")
+        choose(dict.fromkeys(("gpt1", "cls", "text_to_text")), self.name, what="head", where="head.name")
         need(0 <= self.clf_pdrop < 1, f"head.clf_pdrop is a probability, in [0, 1), got {self.clf_pdrop}")
         need(self.n_ctx is None or self.n_ctx >= 8, f"head.n_ctx is at least 8 tokens, got {self.n_ctx}")
 
@@ -110,7 +110,7 @@ class HeadConfig:
 class ObjectiveConfig:
     """What is trained for, conf/objective/*.yaml, and a task's loss: L3 = L2 + lm_coef * L1 (GPT-1, equation 5)."""
 
-    name: str = "task"  # task, or lm: the next word of running text (LmConfig)
+    name: str = "task"  # task; lm: the next word of running text (LmConfig); text_to_text: a label's words (T5)
     lm_coef: float = 0.0  # weight of the auxiliary LM loss
     loss: str = "auto"  # of the task: cross_entropy, soft_f1, mse, soft_score; auto is by the label
     class_weights: dict[str, float] = field(default_factory=dict)  # label name -> weight; 1 where not given

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 from heads.collate import Batch, Row, collate
 from heads.errors import InputError
 from heads.example import Example
-from heads.layouts import BertLayout, Encoded, Gpt1Layout, Ids
-from heads.structures import STRUCTURES, Segment
+from heads.layouts import BertLayout, Encoded, Gpt1Layout, Ids, TextLayout
+from heads.structures import Segment, Sequences
 from trainers.config import TaskConfig
 from trainers.data.cleaning import CLEANINGS
 from trainers.data.labels import ToLabel, class_reader, score_reader, with_labels
@@ -31,16 +31,17 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Encoder:
-    """Examples to encoded examples, for one task, tokenizer and layout."""
+    """Examples to encoded examples, for one task, tokenizer and layout; structure is what transform is called."""
 
     structure: str
+    transform: Callable[[Example], Sequences]
     tokenizer: "PreTrainedTokenizerBase"
-    layout: Gpt1Layout | BertLayout
+    layout: Gpt1Layout | BertLayout | TextLayout
     cleaning: str = "none"
 
     def __call__(self, examples: Sequence[Example]) -> list[Encoded]:
         """Encode examples; texts that occur several times (both orders) are tokenised once."""
-        structured = [STRUCTURES[self.structure](example) for example in examples]
+        structured = [self.transform(example) for example in examples]
         segments = [s for one in structured for part in (one.prefix, *one.branches) for s in part]
         ids = self._ids(segments)
         encoded = []

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from heads.errors import InputError
-from heads.layouts import BertLayout, Gpt1Layout
+from heads.layouts import BertLayout, Gpt1Layout, TextLayout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -66,6 +66,22 @@ def bert_layout(tokenizer: "PreTrainedTokenizerBase", n_ctx: int) -> BertLayout:
         segment_b=bool(max(pair["token_type_ids"])),
         n_ctx=n_ctx,
     )
+
+
+def text_layout(tokenizer: "PreTrainedTokenizerBase", n_ctx: int) -> TextLayout:
+    """A text between the special tokens that this tokenizer itself puts around one.
+
+    Raises:
+        InputError: the tokenizer puts nothing behind a text, so that an answer has no end.
+    """
+    one: Any = tokenizer("a", return_special_tokens_mask=True)
+    runs = special_runs(one["input_ids"], one["special_tokens_mask"])
+    if len(runs) != 2 or not runs[1]:
+        raise InputError(
+            f"objective=text_to_text needs a tokenizer that ends a text with a special token, and "
+            f"{tokenizer.name_or_path} does not: type another backbone="
+        )
+    return TextLayout(runs[0], runs[1], n_ctx)
 
 
 def special_runs(ids: Sequence[int], special: Sequence[int]) -> list[tuple[int, ...]]:

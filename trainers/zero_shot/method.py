@@ -30,6 +30,8 @@ def pick_method(config: FinetuneConfig, tokenizer: Any) -> str:
     if asked == "auto" and possible:
         return possible[0]
     if asked == "auto":
+        if config.backbone.family not in METHODS.values():
+            raise InputError(f"no family of scorers reads {config.backbone.name}, an encoder-decoder")
         fitting = [m for m, family in METHODS.items() if family == config.backbone.family]
         raise InputError("; ".join(dict.fromkeys(hindrances[method] for method in fitting)))
     if hindrances[asked]:
