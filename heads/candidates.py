@@ -40,6 +40,15 @@ class Candidates:
         """The branch's tokens whose states are read: its last scored token predicts nothing."""
         return self.branches[c][: max(0, self.scored[c][1] - 1 - len(self.prefix))]
 
+    def first_equal(self) -> list[int]:
+        """For each candidate the first one with its tokens and its span: itself, as a rule.
+
+        >>> share_prefix([[1, 2, 3], [1, 2, 4], [1, 2, 3]], [(2, 3), (2, 3), (2, 3)]).first_equal()
+        [0, 1, 0]
+        """
+        each = list(zip(self.branches, self.scored, strict=True))
+        return [each.index(one) for one in each]
+
     @property
     def tree_length(self) -> int:
         """Tokens of the row that holds all candidates."""

@@ -1,7 +1,7 @@
 """Runs on running text, pretraining and objective=lm: their updates, and what the held-out text says of them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,12 @@ from trainers import checkpoints
 from trainers.backbones.load import Backbone, n_positions
 from trainers.config import TextConfig
 from trainers.data.batches import epoch_updates
-from trainers.data.corpus import Blocks
-from trainers.data.pairs import MaskedPairs
 from trainers.language_models import MaskedWords, NextWord, Pretraining
 from trainers.loop import Progress, Training, held_out_loss, train_epoch
 from trainers.optim import param_groups
+from trainers.perplexity import Text, perplexities
 from trainers.results import device_name, trained_parameters
 from trainers.training import prepare_training, progress_bar
-
-Text = Blocks | MaskedPairs
 
 
 @dataclass
@@ -110,28 +107,26 @@ def _speed(progress: Progress) -> float:
 def _log_held_out(run: TextRun) -> None:
     """The loss of a seeded sample of the held-out text; the same blocks each time."""
     drawn = np.random.default_rng(run.config.seed).permutation(len(run.held_out))[: run.config.train.eval_blocks]
-    nats, n_targets = held_out_loss(run.training, run.held_out, sorted(drawn.tolist()), run.config.train.eval_tokens)
+    nats, n_targets = _held_out_loss(run, sorted(drawn.tolist()))
     run.accelerator.log({"held_out/loss": nats / n_targets}, step=run.training.progress.step)
 
 
 def held_out_scores(run: TextRun) -> dict[str, Any]:
-    """The loss of all held-out text, in nats, and the perplexities that go with it; null a word for a masked LM."""
-    nats, n_targets = held_out_loss(run.training, run.held_out, range(len(run.held_out)), run.config.train.eval_tokens)
-    loss, tokens = nats / n_targets, run.held_out.tokens
-    causal = run.config.backbone.family == "causal"
-    return {
-        "loss": loss,
-        "perplexity": _perplexity(loss),
-        "perplexity_per_word": _perplexity(loss * len(tokens.ids) / tokens.n_words) if causal else None,
-        "targets": n_targets,
-        "tokens": len(tokens.ids),
-        "words": tokens.n_words,
-    }
+    """The loss of all held-out text, in nats, and the perplexities that go with it."""
+    nats, n_targets = _held_out_loss(run, range(len(run.held_out)))
+    return perplexities(nats, n_targets, run.held_out.tokens, causal=run.config.backbone.family == "causal")
 
 
-def _perplexity(nats: float) -> float:
-    """exp, or infinity where that is no float: a script without blanks has whole lines as words."""
-    return math.exp(nats) if nats < 700 else math.inf
+def _held_out_loss(run: TextRun, indices: Sequence[int]) -> tuple[float, int]:
+    training = run.training
+    return held_out_loss(
+        run.accelerator,
+        training.model,
+        run.held_out,
+        indices,
+        pad_id=training.pad_id,
+        max_tokens=run.config.train.eval_tokens,
+    )
 
 
 def train_numbers(run: TextRun) -> dict[str, Any]:

@@ -59,7 +59,9 @@ class MaskedWords(nn.Module):
         )
         targets_BT = batch.targets[:, 0]
         loss_B = masked_lm_loss(out.last_hidden_state, targets_BT, full.cls.predictions)
-        return Words(loss_B, (targets_BT != IGNORED).sum(dim=1), full.cls.seq_relationship(out.pooler_output))
+        follows = getattr(full.cls, "seq_relationship", None)  # a model of masked words alone has none
+        next_sentence = None if follows is None else follows(out.pooler_output)
+        return Words(loss_B, (targets_BT != IGNORED).sum(dim=1), next_sentence)
 
 
 @dataclass(frozen=True)

@@ -182,24 +182,26 @@ def _backward(training: Training, split: Batches, places: list[Place], scale: fl
     return torch.cat([counted, counted.new_tensor([batch.input_ids.numel()])])
 
 
-def held_out_loss(training: Training, text: Batches, indices: Sequence[int], max_tokens: int) -> tuple[float, int]:
+def held_out_loss(
+    accelerator: Accelerator, model: nn.Module, text: Batches, indices: Sequence[int], *, pad_id: int, max_tokens: int
+) -> tuple[float, int]:
     """The sum of these examples' word losses, in nats, and the words that were predicted; the same on every process."""
-    accelerator = training.accelerator
-    training.model.eval()
+    training = model.training
+    model.eval()
     batches = evaluation_batches([text.lengths[i] for i in indices], 1, max_tokens)
     sums = torch.zeros(2, device=accelerator.device, dtype=torch.float64)
     mine = batches[accelerator.process_index :: accelerator.num_processes]
     for n in range(-(-len(batches) // accelerator.num_processes)):
         chosen = mine[n] if n < len(mine) else batches[0]  # a forward pass is a collective act
-        batch = text.batch([(indices[i], 1.0) for i in chosen], training.pad_id)
+        batch = text.batch([(indices[i], 1.0) for i in chosen], pad_id)
         batch = type(batch)(*(tensor.to(accelerator.device) for tensor in batch))
         with torch.inference_mode():
-            words = training.model(batch)
+            words = model(batch)
         if n < len(mine):
             sums += torch.stack([(words.loss.double() * words.n_targets).sum(), words.n_targets.sum().double()])
     total: Any = accelerator.reduce(sums, "sum")
     nats, n_targets = total.tolist()
-    training.model.train()
+    model.train(training)
     return nats, round(n_targets)
 
 

@@ -12,7 +12,7 @@ from trainers import checkpoints, tracking
 from trainers.backbones.load import draw_backbone, load_tokenizer
 from trainers.config import PretrainConfig, flat
 from trainers.data.corpus import corpus_blocks
-from trainers.data.pairs import MaskedPairs
+from trainers.data.pairs import masked_pairs
 from trainers.data.vocabulary import corpus_tokenizer
 from trainers.fit_text import (
     Text,
@@ -77,18 +77,7 @@ def _tokenizer(config: PretrainConfig) -> Any:
 
 def _text(config: PretrainConfig, tokenizer: Any, held_out: bool) -> Text:
     blocks = corpus_blocks(config.corpus, tokenizer, config.train.n_ctx, held_out)
-    if not config.masked:
-        return blocks
-    return MaskedPairs(
-        tokens=blocks.tokens,
-        n_ctx=config.train.n_ctx,
-        cls_id=tokenizer.cls_token_id,
-        sep_id=tokenizer.sep_token_id,
-        mask_id=tokenizer.mask_token_id,
-        special_ids=tuple(tokenizer.all_special_ids),
-        n_vocab=len(tokenizer),
-        seed=config.seed,
-    )
+    return masked_pairs(blocks, tokenizer, config.train.n_ctx, config.seed) if config.masked else blocks
 
 
 def _changes(tokenizer: Any) -> dict[str, Any]:

@@ -79,6 +79,20 @@ def lm_summary(result: dict[str, Any], folder: Path) -> None:
     console.print(f"\nrun folder: {folder}; the model is in {folder / 'model'}", soft_wrap=True)
 
 
+def perplexity_summary(result: dict[str, Any], folder: Path) -> None:
+    """Print what a text's perplexity is."""
+    from rich.console import Console
+
+    found, console = result["zero_shot"]["text"], Console(width=110)
+    words = found["perplexity_per_word"]
+    console.print(
+        f"{result['backbone']}: perplexity {found['perplexity']:.2f} a token"
+        + (f", {words:.2f} a word" if words is not None else " that is masked")
+        + f" ({found['targets']:,} predicted, in blocks of {result['n_ctx']})"
+    )
+    console.print(f"run folder: {folder}", soft_wrap=True)
+
+
 def _one_line(text: str) -> str:
     return " ".join(text.split())
 

@@ -203,3 +203,14 @@ def test_the_prefix_is_no_longer_than_what_all_have_in_common():
     for a, b in itertools.product(([1, 2, 3], [1, 2, 4, 5]), repeat=2):
         item = share_prefix([a, b], [(2, len(a)), (2, len(b))])
         assert [[*item.prefix, *branch] for branch in item.branches] == [a, b]
+
+
+@pytest.mark.parametrize("layout", ["separate", "tree", "cache"])
+def test_equal_candidates_are_a_tie(tiny_model, layout):
+    """Though they stand at different places of a row."""
+    scorer = Scorer(causal_model(tiny_model, "gpt2"), 0, layout=layout)
+    sequences = [[*range(3, 12), *end] for end in ([7, 8, 9], [4, 4], [7, 8, 9], [9, 7, 8, 9])]
+    item = share_prefix(sequences, [(9, len(sequence)) for sequence in sequences])
+    total, _ = scorer.totals([item])
+    assert total[0, 0] == total[0, 2]
+    assert len(set(total[0])) == 3

@@ -13,8 +13,8 @@ from trainers.config import CorpusConfig
 from trainers.data.corpus import Blocks, Tokens, corpus_blocks
 from trainers.data.records import SAMPLE
 from trainers.data.vocabulary import corpus_tokenizer
-from trainers.language_models import NextWord, Pretraining
-from trainers.loop import Progress, Training, held_out_loss
+from trainers.language_models import NextWord
+from trainers.loop import held_out_loss
 
 sys.path.append(str(Path(__file__).parent))  # where ngrams.py is
 from ngrams import count, probabilities, read, target_nats
@@ -96,8 +96,7 @@ def test_the_targets_are_those_of_pretraining_s_held_out_loss(sample, order, tmp
     train, held_out, n_vocab = sample
     models = count(read(train, n_vocab))
     model, accelerator = NextWord(Stated(models, order, n_vocab)), start_accelerator("no", [], tmp_path)
-    training = Training(accelerator, model, None, None, Pretraining(), 1.0, 0, Progress())
-    nats, n_targets = held_out_loss(training, held_out, range(len(held_out)), 256)
+    nats, n_targets = held_out_loss(accelerator, model, held_out, range(len(held_out)), pad_id=0, max_tokens=256)
     found = target_nats(models, read(held_out, n_vocab), order)
     assert len(found) == n_targets
     assert found.sum() == pytest.approx(nats, rel=1e-5)

@@ -18,8 +18,9 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from heads.errors import InputError
-from trainers.config import PretrainConfig
+from trainers.config import PerplexityConfig, PretrainConfig
 from trainers.launch import CONF, register
+from trainers.perplexity import perplexity
 from trainers.pretrain import pretrain
 
 ROOT = Path(__file__).parents[2]
@@ -77,6 +78,29 @@ def test_a_model_has_a_card_and_the_type_asked_for(tmp_path, backbone):
     assert f"| tokens | {result['train']['tokens']:,} in" in card
     assert ("import trainers.backbones.lstm" in card) == (backbone == "tiny_lstm")
     assert ModelCard(card).data.library_name == "transformers"  # the hub reads its header
+
+
+@pytest.mark.parametrize("backbone", ["tiny", "tiny_lstm", "tiny_bert"])
+def test_zero_shot_finds_the_held_out_perplexity_again(tmp_path, backbone):
+    asked = (f"backbone={backbone}", "train.max_steps=4", "seed=3")
+    stated = pretrain(compose(tmp_path / "run", *asked))["held_out"]
+    valid = ROOT / "trainers/data/sample/corpus/valid.txt"
+    typed = [
+        "objective=lm",
+        f"backbone={backbone}",
+        "backbone.weights=pretrained",
+        f"backbone.path={tmp_path / 'run' / 'model'}",
+        f"corpus.files=['{valid}']",
+        "n_ctx=64",
+        "seed=3",
+        f"run_dir={tmp_path / 'again'}",
+    ]
+    register("zero_shot_lm", PerplexityConfig)
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = OmegaConf.to_object(hydra.compose("zero_shot_lm", overrides=typed))
+    found = perplexity(config)["zero_shot"]["text"]
+    assert found.pop("perplexity_per_word") == pytest.approx(stated.pop("perplexity_per_word"), rel=1e-6)
+    assert found == pytest.approx(stated, rel=1e-6)
 
 
 def test_berts_objectives(tmp_path):

@@ -21,13 +21,14 @@ from trainers.config.nodes import (
     TrackingConfig,
     TrainConfig,
 )
+from trainers.config.perplexity import PerplexityConfig
 from trainers.config.predict import PredictConfig
 from trainers.config.pretrain import CurveConfig, PretrainConfig
 from trainers.config.task import TaskConfig
 from trainers.config.zero_shot import PromptConfig, PromptsConfig, ZeroShotConfig
 
 TextConfig = PretrainConfig | LmConfig  # of a run on running text
-RunConfig = FinetuneConfig | TextConfig
+RunConfig = FinetuneConfig | TextConfig | PerplexityConfig
 
 __all__ = [
     "ADAPTERS",
@@ -47,6 +48,7 @@ __all__ = [
     "ObjectiveConfig",
     "OptimConfig",
     "PeftConfig",
+    "PerplexityConfig",
     "PredictConfig",
     "PretrainConfig",
     "PromptConfig",

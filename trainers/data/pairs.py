@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from heads.errors import InputError
 from heads.layouts import BertLayout, Ids
 from heads.masked_lm import MaskedBatch, MaskedRow, collate_masked, mask_tokens
 from trainers.data.batches import Place
-from trainers.data.corpus import Tokens
+from trainers.data.corpus import Blocks, Tokens
 
 MIN_TOKENS = 8  # of what is left at a document's end; less is not used
 
@@ -151,3 +151,17 @@ class MaskedPairs:
         )
         row = Row(replace(encoded, branches=[masked.tolist()]), int(pair.is_next), weight)
         return MaskedRow(row, positions, ids[positions])
+
+
+def masked_pairs(blocks: Blocks, tokenizer: Any, n_ctx: int, seed: int) -> MaskedPairs:
+    """The pairs of a text's tokens, with a tokenizer's own [CLS], [SEP] and [MASK]."""
+    return MaskedPairs(
+        tokens=blocks.tokens,
+        n_ctx=n_ctx,
+        cls_id=tokenizer.cls_token_id,
+        sep_id=tokenizer.sep_token_id,
+        mask_id=tokenizer.mask_token_id,
+        special_ids=tuple(tokenizer.all_special_ids),
+        n_vocab=len(tokenizer),
+        seed=seed,
+    )

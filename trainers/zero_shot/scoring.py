@@ -85,6 +85,9 @@ class Scorer:
         for found_R, owner in self._read(items):
             np.add.at(total, (owner[:, 0], owner[:, 1]), found_R.double().cpu().numpy())
             np.add.at(count, (owner[:, 0], owner[:, 1]), 1)
+        for item, total_C in zip(items, total, strict=True):
+            if isinstance(item, Candidates):  # two equal ones are a tie, which rounding at their two places would break
+                total_C[: len(item.branches)] = total_C[item.first_equal()]
         absent = np.array([[c >= _n_candidates(item) for c in range(n_candidates)] for item in items])
         return np.where(absent, -np.inf, total), np.where(absent, 1, count)
 
