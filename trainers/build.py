@@ -1,7 +1,7 @@
 """From a config to what it names: tokenizer, backbone, layout, head, adapter."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from accelerate.utils import set_seed
@@ -14,10 +14,11 @@ from heads.table import HEADS
 from trainers.adapters import add_adapter
 from trainers.backbones.load import AUTO, Backbone, check_family, load_backbone, load_tokenizer, n_positions
 from trainers.backbones.transfer import add_embeddings, check_count, freeze, keep_layers, layer_of, n_layers
+from trainers.backbones.tree import window
 from trainers.config import FinetuneConfig
-from trainers.data.encode import Encoder
+from trainers.data.encode import Encoder, Split
 from trainers.data.tokenizers import SPECIALS, add_gpt1_specials, bert_layout, encode_texts, gpt1_layout, keep_words
-from trainers.model import TaskModel
+from trainers.model import TaskModel, base_of
 from trainers.objectives import n_outputs
 
 
@@ -140,6 +141,29 @@ def assemble(config: FinetuneConfig, foundation: Foundation, labels: list[str]) 
     # An adapter leaves the pooler as it is: one that came without weights would stay random
     random_pooler = config.peft.method != "none" and any("pooler" in name for name in foundation.backbone.new_weights)
     return TaskModel(network, head, lm=lm, pooler=config.head.name == "cls" and not random_pooler, lm_head=lm_head)
+
+
+def share_candidates(config: FinetuneConfig, model: TaskModel, split: Split) -> Split:
+    """The split with each example's candidates in one row, where the config allows it and it changes no state.
+
+    Raises:
+        InputError: train.candidates=shared, and it would change them.
+    """
+    asked, base = config.train.candidates, base_of(model.backbone)
+    causal = config.backbone.family == "causal"
+    if asked == "separate" or not causal or structure(config) != "multiple_choice":
+        return split
+    longest, limit = max(split.tree_lengths), window(base.config)
+    if model.takes_trees and longest <= limit:
+        return replace(split, shared=True)
+    if asked == "shared":
+        reason = (
+            f"attends to the last {limit} tokens, and the longest row of {split.name} would have {longest}"
+            if model.takes_trees
+            else f"({base.config.model_type}) does not give the states of separate rows that way"
+        )
+        raise InputError(f"train.candidates=shared: {config.backbone.name} {reason}: use train.candidates=auto")
+    return split
 
 
 def _init_head(head: nn.Module) -> None:

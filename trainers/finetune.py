@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from heads.errors import InputError
 from trainers import checkpoints, tracking
 from trainers.backbones.transfer import n_layers
-from trainers.build import Foundation, assemble, lay_foundation
+from trainers.build import Foundation, assemble, lay_foundation, share_candidates
 from trainers.config import FinetuneConfig, flat
 from trainers.data.encode import encode_records
 from trainers.data.records import Records, load_records
@@ -60,6 +60,7 @@ def _prepare(config: FinetuneConfig, folder: Path, accelerator: Accelerator, rec
     config = replace(config, task=replace(config.task, labels=labels))
     check_metrics(config.task, next(one for name, one in splits.items() if name.startswith("validation")))
     model = assemble(config, foundation, labels)
+    splits = {name: share_candidates(config, model, split) for name, split in splits.items()}
     if config.init_from and same_answers(read_config(Path(config.init_from)).task, config.task):
         model.head.load_state_dict(load_file(Path(config.init_from) / "model" / HEAD))
     if accelerator.is_main_process:

@@ -113,6 +113,12 @@ class FinetuneConfig:
             f"peft=prefix needs a causal backbone, and {self.backbone.name} is bidirectional: use peft=lora",
         )
 
+        need(
+            self.train.candidates != "shared" or (causal and self.task.structure == "multiple_choice"),
+            f"train.candidates=shared needs a causal backbone and a multiple-choice task, and {self.backbone.name} is "
+            f"{self.backbone.family}, {self.task.name} {self.task.structure}: use train.candidates=auto",
+        )
+
     def _check_transfer(self) -> None:
         need(
             self.n_transfer is None or self.n_transfer >= -1,
