@@ -68,7 +68,9 @@ class _MeanCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *upstream: Tensor
+    ) -> tuple[Tensor | None, ...]:
         states_RD, weight_VD, targets_R, row_E, sequence_E, share_E, *grads = ctx.saved_tensors
         upstream_E = upstream[0][sequence_E]
         factor = upstream_E[:1].sum()  # 0 where there are no rows

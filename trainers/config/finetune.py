@@ -21,7 +21,8 @@ from trainers.config.task import TaskConfig
 from trainers.config.zero_shot import ZeroShotConfig
 
 # What changes the speed or the place of a run and none of its numbers: left out of the run folder's name, and free to
-# differ when a run is resumed. tests/trainers/test_invariances.py holds the first three to it.
+# differ when a run is resumed. tests/trainers/test_invariances.py holds the first three to it. train.candidates is not
+# one of them: with dropout, candidates that share a row share what is dropped from their prefix.
 SPEED_ONLY = (
     "train.micro_batch_size",
     "train.eval_tokens",
