@@ -1,21 +1,27 @@
-"""Fine-tune one backbone on one task.
+"""Fine-tune one backbone on one task, or on running text.
 
 accelerate launch recipes/finetune.py task=mnli
 accelerate launch recipes/finetune.py task=rte backbone=bert_base seed=3
 accelerate launch recipes/finetune.py task=single data.files.train=train.csv data.files.validation=dev.csv
 accelerate launch recipes/finetune.py task=sst2 data=sample backbone=tiny      # needs no network
+accelerate launch recipes/finetune.py objective=lm backbone=smollm2 corpus.files=[mine.txt]
 """
 
-from trainers.config import FinetuneConfig
+from trainers.config import FinetuneConfig, LmConfig
 from trainers.launch import recipe
 
 
-@recipe("finetune", FinetuneConfig)
-def main(config: FinetuneConfig) -> None:
+@recipe("finetune", FinetuneConfig, objectives={"lm": LmConfig})
+def main(config: FinetuneConfig | LmConfig) -> None:
     """Fine-tune, and leave a run folder."""
-    from trainers.finetune import finetune
+    if isinstance(config, LmConfig):
+        from trainers.finetune_lm import finetune_lm
 
-    finetune(config)
+        finetune_lm(config)
+    else:
+        from trainers.finetune import finetune
+
+        finetune(config)
 
 
 if __name__ == "__main__":

@@ -24,14 +24,19 @@ EXPECTED = {
     "optim": {"gpt1", "bert"},
     "peft": {"none", "lora", "dora", "ia3", "prefix", "ln_tuning"},
     "tracking": {"none", "wandb", "tensorboard"},
-    "ablation": {"none", "no_aux_lm", "no_pretraining"},
+    "ablation": {"none", "no_aux_lm", "no_pretraining", "lstm"},
     "data": {"hub", "sample"},
 }
 FOUND = {group: sorted(path.stem for path in (CONF / group).glob("*.yaml")) for group in EXPECTED}
 CAUSAL = {"gpt1", "gpt2", "smollm2", "qwen3_0_6b", "mini_gpt", "mini_lstm", "tiny", "tiny_lstm"}
 OWN_FILES = {"single", "pair", "similarity", "choice", "regression"}
 
-EXPECTED_CHANGES = {"none": set(), "no_aux_lm": {"objective.lm_coef"}, "no_pretraining": {"n_transfer"}}
+EXPECTED_CHANGES = {
+    "none": set(),
+    "no_aux_lm": {"objective.lm_coef"},
+    "no_pretraining": {"n_transfer"},
+    "lstm": {"backbone.hub"},
+}
 
 
 @pytest.mark.parametrize("group", EXPECTED)
@@ -43,7 +48,8 @@ def typed(group, name):
     """The shortest command line that chooses a group's file."""
     if group == "task":
         return [f"task={name}"]
-    return ["task=sst2", f"{group}={name}", *(["backbone=tiny_bert"] if (group, name) == ("head", "cls") else [])]
+    needed = {("head", "cls"): ["backbone=tiny_bert"], ("ablation", "lstm"): ["backbone=mini_gpt"]}
+    return ["task=sst2", f"{group}={name}", *needed.get((group, name), [])]
 
 
 @pytest.mark.parametrize(("group", "name"), [(group, name) for group, names in FOUND.items() for name in names])
@@ -117,10 +123,11 @@ def test_every_ablation_says_what_it_changes():
 
 
 @pytest.mark.parametrize("ablation", EXPECTED_CHANGES)
-@pytest.mark.parametrize("backbone", ["gpt1", "gpt2"])
+@pytest.mark.parametrize("backbone", ["gpt1", "mini_gpt"])
 def test_an_ablation_changes_only_what_it_names(compose, ablation, backbone):
-    plain = settings(compose("task=sst2", f"backbone={backbone}"))
-    composed = compose("task=sst2", f"backbone={backbone}", f"ablation={ablation}")
+    typed = ["task=sst2", f"backbone={backbone}", *(["backbone.lstm=x"] if backbone == "gpt1" else [])]
+    plain = settings(compose(*typed))
+    composed = compose(*typed, f"ablation={ablation}")
     changed = settings(composed)
     assert composed.ablation == ablation
     assert plain.keys() == changed.keys()
@@ -130,3 +137,16 @@ def test_an_ablation_changes_only_what_it_names(compose, ablation, backbone):
 def test_what_the_ablations_change_to(compose):
     assert compose("task=sst2", "ablation=no_aux_lm").objective.lm_coef == 0
     assert compose("task=sst2", "ablation=no_pretraining").n_transfer == -1
+    assert compose("task=sst2", "ablation=lstm", "backbone=gpt1", "backbone.lstm=folder").backbone.hub == "folder"
+    twin = compose("task=sst2", "ablation=lstm", "backbone=mini_gpt").backbone
+    assert twin.hub == compose("task=sst2", "backbone=mini_lstm").backbone.hub
+
+
+def test_a_backbone_without_an_lstm_says_how_to_make_one(compose):
+    message = (
+        r"^ablation=lstm needs an LSTM .* on gpt2's text: pretrain one .recipes/pretrain.py.*backbone.lstm=DIR/model$"
+    )
+    with pytest.raises(InputError, match=message):
+        compose("task=sst2", "backbone=gpt2", "ablation=lstm")
+    with pytest.raises(InputError, match=r"^ablation=lstm .* leave backbone.path out$"):
+        compose("task=sst2", "backbone=gpt2", "ablation=lstm", "backbone.lstm=x", "backbone.path=y")

@@ -96,7 +96,7 @@ def lay_foundation(config: FinetuneConfig) -> Foundation:
         layout: Gpt1Layout | BertLayout = gpt1_layout(specials, n_ctx)
     else:
         layout = bert_layout(tokenizer, n_ctx)
-    _check_ids(tokenizer, backbone, name)
+    check_ids(tokenizer, backbone, name)
     return Foundation(tokenizer, backbone, layout, new_tokens, anew)
 
 
@@ -112,7 +112,12 @@ def _n_ctx(config: FinetuneConfig, backbone: Backbone) -> int:
     return wanted
 
 
-def _check_ids(tokenizer: PreTrainedTokenizerBase, backbone: Backbone, name: str) -> None:
+def check_ids(tokenizer: PreTrainedTokenizerBase, backbone: Backbone, name: str) -> None:
+    """Make sure that every id of the tokenizer has an embedding.
+
+    Raises:
+        InputError: one has none.
+    """
     table: Any = backbone.full.get_input_embeddings()
     rows = table.weight.shape[0]
     largest = max([len(tokenizer) - 1, *(i for ids in encode_texts(tokenizer, ["a"]) for i in ids)])

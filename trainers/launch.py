@@ -6,7 +6,7 @@ heavy is imported.
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import UnionType
@@ -43,9 +43,12 @@ def _run_name(seed: Any) -> str:
     return run_name(seed, list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else [])
 
 
-def recipe(name: str, schema: type) -> Callable[[Callable[[Any], None]], Callable[[], None]]:
+def recipe(
+    name: str, schema: type, objectives: Mapping[str, type] | None = None
+) -> Callable[[Callable[[Any], None]], Callable[[], None]]:
     """Make a function of a config a script: conf/NAME.yaml and the command line, composed and checked.
 
+    objectives has the schema of each objective= whose settings are its own, in conf/NAME_OBJECTIVE.yaml.
     The script exits with 2 after one line where the input is wrong; any other exception keeps its stack trace.
     """
 
@@ -60,21 +63,28 @@ def recipe(name: str, schema: type) -> Callable[[Callable[[Any], None]], Callabl
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that errors come here, to be said in one line
             # Read when torch is first imported: waiting threads sleep, so that a busy neighbour costs little.
             os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-            register(name, schema)
+            entry, kind = _entry(sys.argv[1:], name, schema, objectives or {})
+            register(entry, kind)
             try:
-                sys.argv[1:] = [open_dict(quote_path(arg), schema) for arg in sys.argv[1:]]
+                sys.argv[1:] = [open_dict(quote_path(arg), kind) for arg in sys.argv[1:]]
                 asked = get_args_parser().parse_args()
                 if asked.help:
                     return print(usage(function))
                 if not (asked.hydra_help or asked.shell_completion or asked.info):
-                    check_overrides(asked.overrides, name, schema, asked.multirun)
-                hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
+                    check_overrides(asked.overrides, entry, kind, asked.multirun)
+                hydra.main(version_base="1.3", config_path=str(CONF), config_name=entry)(task)()
             except (InputError, HydraException, OmegaConfBaseException) as error:
                 fail(error)
 
         return main
 
     return decorate
+
+
+def _entry(args: list[str], name: str, schema: type, objectives: Mapping[str, type]) -> tuple[str, type]:
+    """The file of conf/ that a command line begins with, and its schema."""
+    chosen = next((arg.removeprefix("objective=") for arg in args if arg.startswith("objective=")), "")
+    return (f"{name}_{chosen}", objectives[chosen]) if chosen in objectives else (name, schema)
 
 
 def usage(function: Callable[[Any], None]) -> str:
@@ -86,7 +96,19 @@ def usage(function: Callable[[Any], None]) -> str:
 
 
 # Keys whose value is a path: taken as it stands, though it hold a comma, an equals sign or a blank.
-PATHS = ("run", "runs", "input", "output", "glue", "run_dir", "init_from", "backbone.path", "data.root", "corpus.cache")
+PATHS = (
+    "run",
+    "runs",
+    "input",
+    "output",
+    "glue",
+    "run_dir",
+    "init_from",
+    "backbone.path",
+    "backbone.lstm",
+    "data.root",
+    "corpus.cache",
+)
 
 
 def quote_path(arg: str) -> str:
@@ -150,10 +172,13 @@ def check_overrides(overrides: list[str], name: str, schema: type, multirun: boo
                         f"{key}={choice}: there is no conf/{key}/{choice}.yaml.{nearest(choice, groups[key])} "
                         f"Known: {', '.join(sorted(groups[key]))}"
                     )
+        elif key.split(".")[0] in groups.keys() - {field.name for field in fields(schema)}:
+            raise InputError(f"conf/{name}.yaml has no {key.split('.')[0]}: leave out {override.input_line}")
         else:
             _check_key(key, schema, in_defaults)
     if "task" in in_defaults and not any(override.key_or_group == "task" for override in parsed):
-        raise InputError(f"task is missing: type task=NAME, with one of {', '.join(sorted(groups['task']))}")
+        text = "; or objective=lm corpus.files=[FILE] for running text" if (CONF / f"{name}_lm.yaml").exists() else ""
+        raise InputError(f"task is missing: type task=NAME, with one of {', '.join(sorted(groups['task']))}{text}")
 
 
 def _defaults(name: str) -> list[Any]:

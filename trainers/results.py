@@ -115,6 +115,15 @@ def environment() -> dict[str, str]:
     return found
 
 
+def device_name(device: Any) -> str:
+    """A torch device in words: the GPU's name, or the processor's kind."""
+    import platform
+
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
+
+
 def write_result(folder: Path, result: dict[str, Any]) -> None:
     """Write result.json, the sign of a finished run; an undefined metric is null."""
     write_text(folder / "result.json", json.dumps(finite(result), indent=2) + "\n")

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from heads.errors import InputError
-from trainers.config import SPEED_ONLY, FinetuneConfig, PretrainConfig, flat
+from trainers.config import SPEED_ONLY, FinetuneConfig, RunConfig, flat
 
 # Choices that the folder's path tells already, or that say where a run is and not what it is.
 NOT_IN_NAME = (
@@ -27,6 +27,8 @@ NOT_IN_NAME = (
     "corpus.files",
     "corpus.valid_files",
 )
+
+SET_ASIDE = re.compile(r"\.old\d+$")  # ends the name of a folder that overwrite=true has set aside
 
 # What stage 0 found, until the run is finished.
 STAGE_ZERO = "zero_shot.json"
@@ -44,7 +46,8 @@ def run_name(seed: int | str, overrides: list[str]) -> str:
     parts = []
     for override in overrides:
         key = override.split("=")[0].lstrip("+~").split("@")[0]
-        if not any(key == name or key.startswith(f"{name}.") for name in NOT_IN_NAME) and not key.startswith("hydra"):
+        # objective.loss, say, is in the name
+        if not is_under(key, NOT_IN_NAME) and key != "objective" and not key.startswith("hydra"):
             parts.append(override.lstrip("+"))
     name = ",".join(sorted(parts))
     slug = re.sub(r"[^\w.,=+-]+", "-", name).strip("-.")
@@ -58,7 +61,7 @@ def is_finished(folder: Path) -> bool:
     return (folder / "result.json").is_file()
 
 
-def open_folder(folder: Path, config: FinetuneConfig | PretrainConfig) -> None:
+def open_folder(folder: Path, config: RunConfig) -> None:
     """Make a run's folder ready: new, set aside where overwrite says so, or to be resumed.
 
     Raises:
@@ -100,7 +103,7 @@ def _set_aside(folder: Path) -> None:
     folder.rename(aside)
 
 
-def plain(config: FinetuneConfig | PretrainConfig) -> dict[str, Any]:
+def plain(config: RunConfig) -> dict[str, Any]:
     """A config as nested plain values."""
     return asdict(config)
 
@@ -113,8 +116,17 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tup
         for key in before.keys() | after.keys()
         if before.get(key) != after.get(key)
         and not (key in FILLED_IN and not after.get(key))
-        and not any(key == name or key.startswith(f"{name}.") for name in SPEED_ONLY)
+        and not is_under(key, SPEED_ONLY)
     }
+
+
+def is_under(key: str, names: Iterable[str]) -> bool:
+    """Whether a dotted key is one of the names or within one.
+
+    >>> is_under("task.labels", ["seed", "task"]), is_under("task_name", ["task"])
+    (True, False)
+    """
+    return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
@@ -134,7 +146,13 @@ def read_config(folder: Path) -> FinetuneConfig:
     if not file.is_file():
         raise InputError(f"{folder} is no run's folder: it has no config.yaml")
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(FinetuneConfig), OmegaConf.load(file))
+        found = OmegaConf.load(file)
+        if "corpus" in found:
+            raise InputError(
+                f"{folder} holds a run on running text, which predicts no labels: name a run on a task, or start one "
+                f"from its model by backbone.path={folder / 'model'}"
+            )
+        merged = OmegaConf.merge(OmegaConf.structured(FinetuneConfig), found)
         config = OmegaConf.to_object(merged)
     except (OmegaConfBaseException, YAMLError) as error:
         raise InputError(f"{file} cannot be read by this version: {str(error).splitlines()[0]}") from error

@@ -11,7 +11,8 @@ def summary(result: dict[str, Any], folder: Path) -> None:
     from rich.table import Table
 
     console = Console(width=min(Console().width, 110) if Console().is_terminal else 110)
-    title = f"{result['task']} · {result['backbone']} · seed {result['seed']}"
+    ablation = f" · {result['ablation']}" if result.get("ablation", "none") != "none" else ""
+    title = f"{result['task']} · {result['backbone']}{ablation} · seed {result['seed']}"
     table = Table(title=title, title_justify="left")
     zero_shot, tuned = result["zero_shot"], result.get("finetune", {})
     stage_zero = zero_shot["method"] != "none"
@@ -49,6 +50,37 @@ def pretraining_summary(result: dict[str, Any], folder: Path) -> None:
         + f" ({held_out['targets']:,} predicted)"
     )
     console.print(f"run folder: {folder}; the model is in {folder / 'model'}", soft_wrap=True)
+
+
+def lm_summary(result: dict[str, Any], folder: Path) -> None:
+    """Print what a run of objective=lm found: perplexities and continuations, before and after."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(width=110)
+    before, after, train = result["zero_shot"]["held_out"], result["finetune"]["held_out"], result["train"]
+    table = Table(title=f"lm · {result['backbone']} · seed {result['seed']}", title_justify="left")
+    for heading in ("held-out perplexity", "zero-shot", "fine-tuned"):
+        table.add_column(heading, justify="left" if heading == "held-out perplexity" else "right")
+    for name, key in (("a token", "perplexity"), ("a word", "perplexity_per_word")):
+        table.add_row(name, *(f"{each[key]:.2f}" if each[key] is not None else "" for each in (before, after)))
+    console.print(table)
+    console.print(
+        f"{train['steps']} updates, {train['epochs']:.2f} epochs, {train['tokens']:,} tokens in "
+        f"{train['seconds']:.0f} s ({train['tokens_per_second']:.0f} tokens/s); {train['trained_parameters']:,} of "
+        f"{train['parameters']:,} parameters trained"
+    )
+    console.print(f"held out: {result['held_out']} ({after['tokens']:,} tokens)", markup=False, soft_wrap=True)
+    for each in result["continuations"]:
+        console.print(Text.assemble("\n", (f"… {_one_line(each['prompt'])}", "bold")))
+        for name, key in (("zero-shot", "zero_shot"), ("fine-tuned", "finetune"), ("the text", "held_out")):
+            console.print(Text(f"  {name + ':':<11} {_one_line(each[key])}"))
+    console.print(f"\nrun folder: {folder}; the model is in {folder / 'model'}", soft_wrap=True)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _cells(zero_shot: dict[str, Any], tuned: dict[str, Any]) -> list[tuple[str, str]]:

@@ -12,14 +12,14 @@ from tqdm.auto import tqdm
 
 from trainers import checkpoints, tracking
 from trainers.accelerator import start_accelerator
-from trainers.config import FinetuneConfig, PretrainConfig
+from trainers.config import FinetuneConfig, LmConfig, PretrainConfig, RunConfig
 from trainers.config.nodes import TrainConfig
 from trainers.config.pretrain import PretrainTrainConfig
 from trainers.loop import Objective, Progress, Training
 from trainers.optim import build_optimizer, build_scheduler
 from trainers.runs import open_folder
 
-Config = TypeVar("Config", FinetuneConfig, PretrainConfig)
+Config = TypeVar("Config", FinetuneConfig, PretrainConfig, LmConfig)
 
 
 def open_run(config: Config) -> tuple[Config, Path, Accelerator]:
@@ -37,7 +37,7 @@ def open_run(config: Config) -> tuple[Config, Path, Accelerator]:
 
 
 def prepare_training(
-    config: FinetuneConfig | PretrainConfig,
+    config: RunConfig,
     accelerator: Accelerator,
     model: nn.Module,
     groups: list[dict[str, Any]],

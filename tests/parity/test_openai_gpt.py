@@ -6,11 +6,13 @@ import json
 import pytest
 import torch
 from accelerate.utils import set_seed
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoModel, AutoModelForCausalLM, OpenAIGPTDoubleHeadsModel, OpenAIGPTLMHeadModel
 
 from heads.errors import InputError
+from trainers.backbones import openai_gpt
 from trainers.backbones.load import load_backbone
-from trainers.backbones.openai_gpt import FastAttention, pair_mask, use_fast_attention
+from trainers.backbones.openai_gpt import FastAttention, causal_attention, pair_mask, use_fast_attention
 from trainers.build import assemble, lay_foundation
 from trainers.finetune import finetune
 from trainers.model import base_of
@@ -205,6 +207,32 @@ def test_sixteen_bits(pair, ids, side):
     assert halved.dtype == torch.bfloat16
     torch.testing.assert_close(autocast.float(), expected, rtol=0, atol=0.1)
     torch.testing.assert_close(halved.float(), expected, rtol=0, atol=0.1)
+
+
+@pytest.mark.parametrize("length", [1, 128, 129, 300])
+def test_attention_by_chunks_of_queries_is_torchs(length):
+    set_seed(0)
+    inputs = [torch.randn(2, 3, length, 8, requires_grad=True) for _ in range(3)]
+    upstream = torch.randn(2, 3, length, 8)
+
+    def with_gradients(attended):
+        return attended, *torch.autograd.grad(attended, inputs, upstream)
+
+    expected = with_gradients(scaled_dot_product_attention(*inputs, is_causal=True))
+    torch.testing.assert_close(with_gradients(causal_attention(*inputs)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_chunks_of_queries_are_used_in_sixteen_bits_alone(pair, ids, monkeypatch):
+    _, fast = pair(AutoModel)
+    used = []
+    monkeypatch.setattr(openai_gpt, "causal_attention", lambda *args: used.append(args) or causal_attention(*args))
+    fast(ids)
+    assert not used
+    with torch.autocast("cpu", torch.bfloat16):
+        fast(ids, token_mask("right"))  # padding needs a mask
+        assert not used
+        fast(ids)
+    assert len(used) == N_LAYER
 
 
 @pytest.mark.parametrize("side", ["none", "right"])

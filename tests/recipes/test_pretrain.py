@@ -12,7 +12,9 @@ from pathlib import Path
 import hydra
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from omegaconf import OmegaConf
+from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from heads.errors import InputError
@@ -65,6 +67,18 @@ def test_what_is_saved_has_the_perplexity_that_is_stated(tmp_path, backbone):
     assert [line["step"] for line in lines(tmp_path / "log.jsonl") if "held_out/loss" in line] == [10, 20]
 
 
+@pytest.mark.parametrize("backbone", ["tiny", "tiny_lstm", "tiny_bert"])
+def test_a_model_has_a_card_and_the_type_asked_for(tmp_path, backbone):
+    result = pretrain(compose(tmp_path, f"backbone={backbone}", "train.max_steps=2", "save_dtype=float16"))
+    with safe_open(tmp_path / "model" / "model.safetensors", "pt") as file:
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert f"| held-out perplexity | {result['held_out']['perplexity']:.2f} a" in card
+    assert f"| tokens | {result['train']['tokens']:,} in" in card
+    assert ("import trainers.backbones.lstm" in card) == (backbone == "tiny_lstm")
+    assert ModelCard(card).data.library_name == "transformers"  # the hub reads its header
+
+
 def test_berts_objectives(tmp_path):
     asked = ("backbone=tiny_bert", "curve.tasks=[sst2]", "curve.limit=20")
     result = pretrain(compose(tmp_path, *asked))
@@ -90,9 +104,9 @@ def test_a_curve_disturbs_nothing(tmp_path):
     for line in points:
         assert line["tokens"] > 0
         assert line["chance"] in (0.5, 0.0)
-        if line["best_supervised"] is not None:
-            scaled = (line["score"] - line["chance"]) / (line["best_supervised"] - line["chance"])
-            assert line["normalized"] == pytest.approx(scaled)
+        assert line["best_supervised"] == {"sst2": 0.932, "cola": 0.35}[line["task"]]
+        scaled = (line["score"] - line["chance"]) / (line["best_supervised"] - line["chance"])
+        assert line["normalized"] == pytest.approx(scaled)
     assert not (tmp_path / "without" / "zero_shot_curve.jsonl").exists()
 
 

@@ -22,7 +22,7 @@ from trainers.data import corpus as module
 from trainers.data import documents as reading
 from trainers.data.batches import epoch_updates
 from trainers.data.corpus import Blocks, Tokens, corpus_blocks, encode_corpus
-from trainers.data.documents import read_documents, read_pieces
+from trainers.data.documents import read_documents, read_pieces, text_content
 from trainers.data.records import SAMPLE
 from trainers.data.tokenizers import encode_texts
 from trainers.data.vocabulary import train_tokenizer
@@ -381,3 +381,17 @@ def test_every_file_makes_a_config(name):
     corpus = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(CorpusConfig), file, typed))
     assert corpus.name == name
     assert corpus.files == ([str(TRAIN)] if name == "sample" else ["books.txt.xz"])
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.1, 0.5, 0.9])
+def test_the_end_of_the_files_is_held_out_and_nothing_is_lost(tmp_path, fraction):
+    texts = ["one\ntwo\nthree\n" * 3, "four\n" * 10, "five\nsix\n"]
+    for n, text in enumerate(texts):
+        (tmp_path / f"{n}.txt").write_text(text)
+    files = [str(tmp_path / f"{n}.txt") for n in range(3)]
+    corpus = CorpusConfig(name="files", files=files, valid_fraction=fraction)
+    sides = ["\n".join(read_documents(corpus, held_out)).split() for held_out in (False, True)]
+    assert sides[0] + sides[1] == "".join(texts).split()
+    share = sum(len(word) + 1 for word in sides[1]) / sum(map(len, texts))
+    assert fraction <= share < fraction + 6 / sum(map(len, texts))  # a line more, at the most
+    assert text_content(corpus, True) != text_content(corpus, False)

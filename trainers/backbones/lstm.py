@@ -10,7 +10,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, initialization
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    GenerationMixin,
+    PretrainedConfig,
+    PreTrainedModel,
+    initialization,
+)
 from transformers.modeling_outputs import BaseModelOutput, CausalLMOutput
 
 from heads.errors import InputError
@@ -96,7 +104,7 @@ class LstmModel(PreTrainedModel):
             super()._init_weights(module)  # N(0, initializer_range) and zero
 
 
-class LstmForCausalLM(PreTrainedModel):
+class LstmForCausalLM(PreTrainedModel, GenerationMixin):
     """The model with an LM softmax, tied to the embeddings."""
 
     config_class = LstmConfig
@@ -109,10 +117,18 @@ class LstmForCausalLM(PreTrainedModel):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> CausalLMOutput:
-        """Logits (N, T, V) of the next token."""
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, return_dict: bool = True
+    ) -> CausalLMOutput:
+        """Logits (N, T, V) of the next token; return_dict is what generate() asks for, and changes nothing."""
         hidden_NTD = self.model(input_ids, attention_mask).last_hidden_state
         return CausalLMOutput(logits=self.lm_head(hidden_NTD))
+
+    def prepare_inputs_for_generation(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, input_ids: Tensor, **kwargs: Any
+    ) -> dict[str, Any]:
+        """What generate() gives forward: all tokens so far, since no states are kept between two of them."""
+        return {"input_ids": input_ids, "attention_mask": kwargs.get("attention_mask")}
 
 
 def _real_first(mask: Tensor) -> Tensor:

@@ -5,9 +5,11 @@ Nothing here imports torch: a mistake in a config is found before anything heavy
 
 from trainers.config.corpus import CorpusConfig
 from trainers.config.finetune import SPEED_ONLY, FinetuneConfig, flat
+from trainers.config.lm import ContinuationsConfig, LmConfig
 from trainers.config.nodes import (
     ADAPTERS,
     LOSSES,
+    OBJECTIVES,
     OPTIMIZERS,
     BackboneConfig,
     DataConfig,
@@ -24,18 +26,24 @@ from trainers.config.pretrain import CurveConfig, PretrainConfig
 from trainers.config.task import TaskConfig
 from trainers.config.zero_shot import PromptConfig, PromptsConfig, ZeroShotConfig
 
+TextConfig = PretrainConfig | LmConfig  # of a run on running text
+RunConfig = FinetuneConfig | TextConfig
+
 __all__ = [
     "ADAPTERS",
     "LOSSES",
+    "OBJECTIVES",
     "OPTIMIZERS",
     "SPEED_ONLY",
     "BackboneConfig",
+    "ContinuationsConfig",
     "CorpusConfig",
     "CurveConfig",
     "DataConfig",
     "FilesConfig",
     "FinetuneConfig",
     "HeadConfig",
+    "LmConfig",
     "ObjectiveConfig",
     "OptimConfig",
     "PeftConfig",
@@ -43,7 +51,9 @@ __all__ = [
     "PretrainConfig",
     "PromptConfig",
     "PromptsConfig",
+    "RunConfig",
     "TaskConfig",
+    "TextConfig",
     "TrackingConfig",
     "TrainConfig",
     "ZeroShotConfig",

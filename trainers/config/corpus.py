@@ -23,6 +23,8 @@ class CorpusConfig:
     hub_split: str = "train"
     hub_valid_split: str | None = "validation"  # held out, where there are no valid_files
     hub_column: str = "text"
+    # Share of files that is held out, at their end, where there are no valid_files; null refuses to train without any.
+    valid_fraction: float | None = None
     separator: str = "<|endoftext|>"  # a line of its own that ends a document; "" is a blank line
     vocab_size: int = 8000  # pieces of the tokenizer that is trained on the text
     max_tokens: int | None = None  # the training text ends after so many tokens; null is all of it
@@ -42,6 +44,10 @@ class CorpusConfig:
             for file in getattr(self, key):
                 ending = Path(file).suffix
                 need(ending in ENDINGS, f"corpus.{key} has {file}: the ending is not one of {', '.join(ENDINGS)}")
+        need(
+            self.valid_fraction is None or 0 < self.valid_fraction < 1,
+            f"corpus.valid_fraction is a share of the text, in (0, 1), got {self.valid_fraction}",
+        )
         both = sorted(set(self.files) & set(self.valid_files))
         need(not both, f"corpus.files and corpus.valid_files both have {', '.join(both)}: train on it or hold it out")
         need(
@@ -53,3 +59,8 @@ class CorpusConfig:
             f"corpus.vocab_size is at least {LEAST_VOCABULARY} pieces, got {self.vocab_size}",
         )
         need(self.max_tokens is None or self.max_tokens >= 1, f"corpus.max_tokens is at least 1, got {self.max_tokens}")
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the held-out text is the end of the files, and not a text of its own."""
+        return bool(self.files) and not self.valid_files and self.valid_fraction is not None

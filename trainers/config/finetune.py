@@ -64,6 +64,10 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         """What crosses nodes."""
         check_run(self.seed, self.mixed_precision)
+        need(
+            self.objective.name != "lm",
+            "objective=lm reads the text of corpus.files and no task: leave task= out, and type it as objective=lm",
+        )
         if self.objective.loss == "soft_score" and self.task.score_range:
             need(
                 all(float(bound).is_integer() for bound in self.task.score_range),
@@ -75,6 +79,7 @@ class FinetuneConfig:
                 "objective.loss=soft_f1 is a ratio of sums over a whole update: leave train.micro_batch_size out",
             )
         self._check_family()
+        self._check_twin()
         self._check_transfer()
         loss = self.objective.loss
         if self.task.regression:
@@ -113,11 +118,23 @@ class FinetuneConfig:
             causal or self.peft.method != "prefix",
             f"peft=prefix needs a causal backbone, and {self.backbone.name} is bidirectional: use peft=lora",
         )
-
         need(
             self.train.candidates != "shared" or (causal and self.task.structure == "multiple_choice"),
             f"train.candidates=shared needs a causal backbone and a multiple-choice task, and {self.backbone.name} is "
             f"{self.backbone.family}, {self.task.name} {self.task.structure}: use train.candidates=auto",
+        )
+
+    def _check_twin(self) -> None:
+        backbone = self.backbone
+        need(
+            self.ablation != "lstm" or bool(backbone.lstm),
+            f"ablation=lstm needs an LSTM that was pretrained on {backbone.name}'s text: pretrain one "
+            "(recipes/pretrain.py backbone=mini_lstm 'corpus.files=[...]'), and give its folder, "
+            "backbone.lstm=DIR/model",
+        )
+        need(
+            self.ablation != "lstm" or backbone.path is None,
+            "ablation=lstm puts backbone.lstm in the backbone's place: leave backbone.path out",
         )
 
     def _check_transfer(self) -> None:

@@ -11,6 +11,7 @@ from trainers.schedules import SCHEDULES
 # Names whose tables stand beside code that imports torch; a test holds them to those tables.
 OPTIMIZERS: dict[str, None] = dict.fromkeys(("gpt1_adam", "adamw"))
 LOSSES: dict[str, None] = dict.fromkeys(("auto", "cross_entropy", "soft_f1", "mse", "soft_score"))
+OBJECTIVES: dict[str, None] = dict.fromkeys(("task", "lm"))
 ADAPTERS: dict[str, None] = dict.fromkeys(("none", "lora", "dora", "ia3", "prefix", "ln_tuning"))
 CANDIDATES: dict[str, None] = dict.fromkeys(("auto", "shared", "separate"))
 
@@ -77,6 +78,7 @@ class BackboneConfig:
     attention: str | None = None
     dropout: float | None = None  # all of its dropouts (embedding, attention, residual); null keeps its own
     trust_remote_code: bool = False
+    lstm: str = ""  # an LSTM pretrained on the same text, as hub names a model: what ablation=lstm puts in its place
 
     def __post_init__(self) -> None:
         """Names that exist."""
@@ -107,14 +109,16 @@ class HeadConfig:
 
 @dataclass
 class ObjectiveConfig:
-    """The loss: L3 = L2 + lm_coef * L1 (GPT-1, equation 5)."""
+    """What is trained for, conf/objective/*.yaml, and a task's loss: L3 = L2 + lm_coef * L1 (GPT-1, equation 5)."""
 
+    name: str = "task"  # task, or lm: the next word of running text (LmConfig)
     lm_coef: float = 0.0  # weight of the auxiliary LM loss
     loss: str = "auto"  # of the task: cross_entropy, soft_f1, mse, soft_score; auto is by the label
     class_weights: dict[str, float] = field(default_factory=dict)  # label name -> weight; 1 where not given
 
     def __post_init__(self) -> None:
         """Names that exist, numbers in range."""
+        choose(OBJECTIVES, self.name, what="objective", where="objective.name")
         choose(LOSSES, self.loss, what="loss", where="objective.loss")
         need(self.lm_coef >= 0, f"objective.lm_coef is a weight, at least 0, got {self.lm_coef}")
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from trainers.choose import choose
 from trainers.config.corpus import CorpusConfig
 from trainers.config.need import check_run, need
 from trainers.config.nodes import (
@@ -70,12 +71,14 @@ class PretrainConfig:
     tokenizer: str | None = None  # a folder with a tokenizer; null trains one on the corpus
     seed: int = 0
     mixed_precision: str | None = None  # no, bf16, fp16; null is what accelerate was configured with, else no
+    save_dtype: str = "float32"  # of the model's file: float32, float16 or bfloat16
     run_dir: str = MISSING
     overwrite: bool = False  # set the finished run in run_dir aside and start anew
 
     def __post_init__(self) -> None:
         """What crosses nodes."""
         check_run(self.seed, self.mixed_precision)
+        choose(dict.fromkeys(("float32", "float16", "bfloat16")), self.save_dtype, what="type", where="save_dtype")
         need(
             set(self.curve.splits) <= set(self.curve.tasks),
             f"curve.splits has {', '.join(self.curve.splits)}, and curve.tasks {', '.join(self.curve.tasks) or 'none'}",

@@ -10,7 +10,7 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
-from itertools import dropwhile, groupby
+from itertools import dropwhile, groupby, islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -88,7 +88,9 @@ def _pieces(lines: Iterator[str]) -> Iterator[str]:
 def _sources(corpus: CorpusConfig, held_out: bool) -> Iterator[Iterator[str]]:
     """The lines of each file, or of each row of the hub's data set."""
     files = corpus.valid_files if held_out else corpus.files
-    if files:
+    if corpus.is_cut:
+        yield from _side(corpus, held_out)
+    elif files:
         for file in files:
             yield _file_lines(file, key_of(corpus, held_out))
     else:
@@ -96,16 +98,60 @@ def _sources(corpus: CorpusConfig, held_out: bool) -> Iterator[Iterator[str]]:
             yield io.StringIO(text, newline=None)
 
 
+def _side(corpus: CorpusConfig, held_out: bool) -> Iterator[Iterator[str]]:
+    """The lines of each file before the cut, or those after it."""
+    n, k = cut_of(corpus)
+    if held_out:
+        yield islice(_file_lines(corpus.files[n], "corpus.files"), k, None)
+        yield from (_file_lines(file, "corpus.files") for file in corpus.files[n + 1 :])
+    else:
+        yield from (_file_lines(file, "corpus.files") for file in corpus.files[:n])
+        yield islice(_file_lines(corpus.files[n], "corpus.files"), k)
+
+
+def cut_of(corpus: CorpusConfig) -> tuple[int, int]:
+    """Where the held-out end of the files begins: the index of the file, and that of the line in it.
+
+    Raises:
+        InputError: nothing would be left to train on, or to hold out.
+    """
+    assert corpus.valid_fraction is not None
+    found = _cut(tuple(corpus.files), corpus.valid_fraction)
+    if found == (0, 0):
+        raise InputError(
+            f"corpus.files: {name_of(corpus, False)} has no line break before its last "
+            f"{100 * corpus.valid_fraction:g} %, where the held-out text would begin: give corpus.valid_files=[FILE]"
+        )
+    return found
+
+
+@cache
+def _cut(files: tuple[str, ...], fraction: float) -> tuple[int, int]:
+    total = sum(len(line) for file in files for line in _file_lines(file, "corpus.files"))
+    if not total:
+        raise InputError(f"corpus.files: there is no text in {', '.join(files)}")
+    room = total * (1 - fraction)
+    for n, file in enumerate(files):
+        for k, line in enumerate(_file_lines(file, "corpus.files")):
+            room -= len(line)
+            if room < 0:
+                return n, k
+    raise AssertionError("the last line passes the cut")
+
+
 def _hub_split(corpus: CorpusConfig, held_out: bool) -> str:
     split = corpus.hub_valid_split if held_out else corpus.hub_split
     if corpus.hub is None or split is None:
-        remedy = "corpus.valid_files=[FILE]" + ("" if corpus.hub is None else " or corpus.hub_valid_split=NAME")
+        other = "corpus.valid_fraction=0.1" if corpus.hub is None else "corpus.hub_valid_split=NAME"
+        remedy = f"corpus.valid_files=[FILE] or {other}"
         raise InputError(f"no text is held out of training, so that perplexity cannot be measured: give {remedy}")
     return split
 
 
 def key_of(corpus: CorpusConfig, held_out: bool) -> str:
     """The setting that names a text."""
+    if corpus.is_cut:
+        return "corpus.files"
     if corpus.valid_files if held_out else corpus.files:
         return "corpus.valid_files" if held_out else "corpus.files"
     return "corpus.hub"
@@ -113,8 +159,18 @@ def key_of(corpus: CorpusConfig, held_out: bool) -> str:
 
 def name_of(corpus: CorpusConfig, held_out: bool) -> str:
     """The files of a text, or the hub's name of it."""
+    if corpus.is_cut and held_out:
+        return f"the end of {', '.join(corpus.files)}"
     files = corpus.valid_files if held_out else corpus.files
     return ", ".join(files) or f"{corpus.hub}, split {_hub_split(corpus, held_out)}"
+
+
+def held_out_name(corpus: CorpusConfig) -> str:
+    """In words, which text is held out."""
+    if not corpus.is_cut:
+        return name_of(corpus, True)
+    n, k = cut_of(corpus)
+    return f"the last {100 * (corpus.valid_fraction or 0):g} % of the text, from line {k + 1} of {corpus.files[n]}"
 
 
 def _file_lines(file: str, key: str) -> Iterator[str]:
@@ -176,9 +232,12 @@ def text_content(corpus: CorpusConfig, held_out: bool) -> list[Any]:
     Raises:
         InputError: a file is missing, or the hub cannot be reached.
     """
-    files = corpus.valid_files if held_out else corpus.files
+    if corpus.is_cut:
+        files, side = corpus.files, [*cut_of(corpus), "end" if held_out else "start"]
+    else:
+        files, side = corpus.valid_files if held_out else corpus.files, []
     if files:
-        return [corpus.separator, *(_file_content(file, key_of(corpus, held_out)) for file in files)]
+        return [corpus.separator, *side, *(_file_content(file, key_of(corpus, held_out)) for file in files)]
     split = _hub_split(corpus, held_out)
     return [corpus.separator, corpus.hub, split, corpus.hub_column, _hub_builder(corpus).hash]
 

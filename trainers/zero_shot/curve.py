@@ -47,7 +47,7 @@ class Curve:
         found = sum(each) / len(each)
         n_candidates = [len(sample.examples[i].choices) or len(task.labels) for i in rows]
         guess = chance([metric], true.tolist(), n_candidates)[metric]
-        best = task.best_supervised
+        best = task.best_supervised if metric == task.primary else None
         scaled = None if best is None else (found - guess) / (best - guess)
         line = {"task": task.name, "split": sample.name, "rows": len(rows), "metric": metric, "score": found}
         return line | {"chance": guess, "best_supervised": best, "normalized": scaled}

@@ -1,0 +1,109 @@
+"""The LM softmax's loss in chunks against the loss of all logits at once."""
+
+import pytest
+import torch
+from accelerate.utils import set_seed
+from torch.nn import functional
+
+from heads import chunked_loss
+from heads.chunked_loss import mean_cross_entropy
+
+D, V = 6, 11
+ROWS = torch.tensor([0, 0, 0, 2, 2, 3, 3, 3, 3, 3])  # sequence 1 has no rows
+N = 4
+
+
+@pytest.fixture(params=[1, 3, 100], ids="{} rows at once".format)
+def chunks(monkeypatch, request):
+    monkeypatch.setattr(chunked_loss, "_chunks", lambda states, weight: by(len(states), request.param))
+
+
+def by(n_rows, size):
+    return [slice(start, start + size) for start in range(0, n_rows, size)]
+
+
+@pytest.fixture
+def batch():
+    set_seed(0)
+    states = torch.randn(len(ROWS), D, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(V, D, dtype=torch.float64, requires_grad=True)
+    return states, weight, torch.randint(V, ROWS.shape)
+
+
+def all_at_once(states, weight, targets):
+    each = functional.cross_entropy(states @ weight.T, targets, reduction="none")
+    return torch.stack([each[n == ROWS].mean() if (n == ROWS).any() else each.sum() * 0 for n in range(N)])
+
+
+def gradients(loss, batch, upstream):
+    states, weight, _ = batch
+    states.grad = weight.grad = None
+    loss.backward(torch.tensor(upstream, dtype=loss.dtype))
+    return states.grad, weight.grad
+
+
+@pytest.mark.usefixtures("chunks")
+@pytest.mark.parametrize("upstream", [[1.0] * N, [0.25] * N, [0.3, 0.5, 0.0, -2.0]], ids=["sum", "mean", "weights"])
+def test_loss_and_gradients_are_those_of_all_logits_at_once(batch, upstream):
+    ours, expected = mean_cross_entropy(*batch, ROWS, N), all_at_once(*batch)
+    assert ours[1] == 0
+    torch.testing.assert_close(ours.double(), expected, rtol=1e-6, atol=1e-6)
+    found, wanted = gradients(ours, batch, upstream), gradients(expected, batch, upstream)
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("upstream", [1.0, 65536.0])  # the second as fp16's loss scale has it
+def test_sixteen_bits_are_near(batch, upstream):
+    states, weight, targets = (t.detach().float() if t.is_floating_point() else t for t in batch)
+    small = (states.requires_grad_(), weight.requires_grad_(), targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = mean_cross_entropy(*small, ROWS, N)
+    assert ours.dtype == torch.float32
+    found = gradients(ours, small, [upstream] * N)
+    wanted = gradients(all_at_once(*batch), batch, [upstream] * N)
+    for ours, expected in zip(found, wanted, strict=True):
+        assert ours.dtype == torch.float32
+        assert (ours - expected).norm() < 0.02 * expected.norm()
+
+
+@pytest.mark.parametrize("frozen", [0, 1], ids=["states", "weight"])
+def test_what_is_frozen_has_no_gradient(batch, frozen):
+    batch[frozen].requires_grad_(False)
+    mean_cross_entropy(*batch, ROWS, N).sum().backward()
+    assert batch[frozen].grad is None
+    assert batch[1 - frozen].grad.abs().sum() > 0
+
+
+def test_no_rows_are_no_loss_and_no_gradient(batch):
+    states, weight, targets = batch
+    losses = mean_cross_entropy(states[:0], weight, targets[:0], ROWS[:0], N)
+    losses.sum().backward()
+    assert losses.tolist() == [0.0] * N
+    assert weight.grad.abs().sum() == 0
+
+
+def test_nothing_is_kept_where_no_gradient_is_wanted(batch):
+    with torch.no_grad():
+        assert not mean_cross_entropy(*batch, ROWS, N).requires_grad
+
+
+def test_logits_are_never_all_there_at_once(monkeypatch):
+    """The largest tensor that is made has at most so many elements as the weight, or the limit."""
+    monkeypatch.setattr(chunked_loss, "LOGITS_AT_ONCE", 40)
+    largest = 0
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor):
+                largest = max(largest, out.numel())
+            return out
+
+    states, weight = torch.randn(64, 5, requires_grad=True), torch.randn(V, 5, requires_grad=True)
+    targets, rows = torch.randint(V, (64,)), torch.arange(64) % N
+    with Watch():
+        loss = mean_cross_entropy(states, weight, targets, rows, N)
+        loss.backward(torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    assert largest == max(states.numel(), V * 5)
+    assert largest < 64 * V

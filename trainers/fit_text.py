@@ -1,0 +1,161 @@
+"""Runs on running text, pretraining and objective=lm: their updates, and what the held-out text says of them."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from heads.errors import InputError
+from trainers import checkpoints
+from trainers.backbones.load import Backbone, n_positions
+from trainers.config import TextConfig
+from trainers.data.batches import epoch_updates
+from trainers.data.corpus import Blocks
+from trainers.data.pairs import MaskedPairs
+from trainers.language_models import MaskedWords, NextWord, Pretraining
+from trainers.loop import Progress, Training, held_out_loss, train_epoch
+from trainers.optim import param_groups
+from trainers.results import device_name, trained_parameters
+from trainers.training import prepare_training, progress_bar
+
+Text = Blocks | MaskedPairs
+
+
+@dataclass
+class TextRun:
+    """A run on running text in progress."""
+
+    config: TextConfig
+    folder: Path
+    accelerator: Accelerator
+    tokenizer: Any
+    backbone: Backbone
+    model: NextWord | MaskedWords  # as it was built; training holds it as the accelerator wraps it
+    training: Training
+    text: Text
+    held_out: Text
+    n_updates: int
+
+
+def prepare_text_run(
+    config: TextConfig,
+    folder: Path,
+    accelerator: Accelerator,
+    tokenizer: Any,
+    backbone: Backbone,
+    model: NextWord | MaskedWords,
+    *,
+    text: Text,
+    held_out: Text,
+) -> TextRun:
+    """Optimizer and schedule over the model's parameters, ready for the first update.
+
+    Raises:
+        InputError: the backbone has no positions for a whole block.
+    """
+    if n_positions(backbone.base) < config.train.n_ctx:
+        raise InputError(
+            f"train.n_ctx={config.train.n_ctx}, and {config.backbone.name} has positions for "
+            f"{n_positions(backbone.base)} tokens: lower it"
+        )
+    groups = param_groups(
+        list(model.named_parameters()),
+        lr=config.optim.lr,
+        weight_decay=config.optim.weight_decay,
+        layer_decay=1.0,
+        layer_of=lambda name: 0,
+        n_layer=0,
+    )
+    pad_id = tokenizer.pad_token_id or 0
+    training, n_updates = prepare_training(
+        config, accelerator, model, groups, Pretraining(), n_examples=len(text), pad_id=pad_id
+    )
+    accelerator.register_for_checkpointing(training.progress)
+    return TextRun(config, folder, accelerator, tokenizer, backbone, model, training, text, held_out, n_updates)
+
+
+def fit_text(run: TextRun, desc: str, after_update: Callable[[], None] = lambda: None) -> None:
+    """All updates: log, held-out losses, what the run adds after each, checkpoints."""
+    config, progress, accelerator = run.config, run.training.progress, run.accelerator
+    stop, train = checkpoints.StopSignal(), config.train
+    with progress_bar(run.training, desc, run.n_updates) as bar:
+        while progress.step < run.n_updates:
+            text = run.text.at(progress.epoch)
+            updates = epoch_updates(
+                text.lengths, train.batch_size, seed=config.seed, epoch=progress.epoch, group=False
+            )[: progress.updates_in_epoch + run.n_updates - progress.step]
+            for record in train_epoch(run.training, text, updates):
+                values = {f"train/{name}": value for name, value in record._asdict().items()}
+                accelerator.log(values | {"tokens": progress.tokens, "epoch": progress.epoch}, step=progress.step)
+                bar.set_postfix(ppl=f"{math.exp(min(record.lm_loss, 20)):.1f}", tok_s=f"{_speed(progress):.0f}")
+                bar.update()
+                if progress.step % train.eval_every == 0:
+                    _log_held_out(run)
+                after_update()
+                saved = checkpoints.is_due(progress.step, train.checkpoint_every)
+                checkpoints.save_if(accelerator, run.folder, progress.step, saved, stop)
+            progress.epoch += 1
+            progress.updates_in_epoch = 0
+
+
+def _speed(progress: Progress) -> float:
+    return progress.tokens / max(progress.seconds, 1e-9)
+
+
+def _log_held_out(run: TextRun) -> None:
+    """The loss of a seeded sample of the held-out text; the same blocks each time."""
+    drawn = np.random.default_rng(run.config.seed).permutation(len(run.held_out))[: run.config.train.eval_blocks]
+    nats, n_targets = held_out_loss(run.training, run.held_out, sorted(drawn.tolist()), run.config.train.eval_tokens)
+    run.accelerator.log({"held_out/loss": nats / n_targets}, step=run.training.progress.step)
+
+
+def held_out_scores(run: TextRun) -> dict[str, Any]:
+    """The loss of all held-out text, in nats, and the perplexities that go with it; null a word for a masked LM."""
+    nats, n_targets = held_out_loss(run.training, run.held_out, range(len(run.held_out)), run.config.train.eval_tokens)
+    loss, tokens = nats / n_targets, run.held_out.tokens
+    causal = run.config.backbone.family == "causal"
+    return {
+        "loss": loss,
+        "perplexity": _perplexity(loss),
+        "perplexity_per_word": _perplexity(loss * len(tokens.ids) / tokens.n_words) if causal else None,
+        "targets": n_targets,
+        "tokens": len(tokens.ids),
+        "words": tokens.n_words,
+    }
+
+
+def _perplexity(nats: float) -> float:
+    """exp, or infinity where that is no float: a script without blanks has whole lines as words."""
+    return math.exp(nats) if nats < 700 else math.inf
+
+
+def train_numbers(run: TextRun) -> dict[str, Any]:
+    """What result.json says of the updates."""
+    progress = run.training.progress
+    trained, total = trained_parameters(run.model)
+    return {
+        "steps": progress.step,
+        "epochs": progress.examples / len(run.text),
+        "tokens": progress.tokens,
+        "seconds": progress.seconds,
+        "tokens_per_second": _speed(progress),
+        "micro_batch_size": progress.micro_batch_size,
+        "processes": run.accelerator.num_processes,
+        "device": device_name(run.accelerator.device),
+        "threads": torch.get_num_threads(),
+        "mixed_precision": run.accelerator.mixed_precision,
+        "trained_parameters": trained,
+        "parameters": total,
+    }
+
+
+def save_language_model(run: TextRun, state: dict[str, Any], dtype: str = "float32") -> None:
+    """Write folder/model from the whole model's state, in numbers of that type, with the tokenizer."""
+    state = {name: tensor.to(getattr(torch, dtype)) for name, tensor in state.items()}
+    run.backbone.full.save_pretrained(run.folder / "model", state_dict=state)
+    run.tokenizer.save_pretrained(str(run.folder / "model"))
