@@ -146,6 +146,7 @@ def _result(run: Run, records: Records, scores: dict[str, dict[str, float]]) -> 
             "tokens_per_second": progress.tokens / seconds,
             "padding_fraction": 1 - progress.tokens / max(progress.padded_tokens, 1),
             "micro_batch_size": progress.micro_batch_size,
+            "shared_rows": run.splits["train"].shared,
             "processes": run.accelerator.num_processes,
             "mixed_precision": run.accelerator.mixed_precision,
             "trained_parameters": trained,

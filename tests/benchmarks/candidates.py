@@ -40,6 +40,7 @@ from trainers.optim import param_groups
 from trainers.training import prepare_training
 
 SIDES = ("shared", "separate", "transformers")
+EVAL_BATCH = 8  # examples, Trainer's default
 
 
 def compose(args: argparse.Namespace) -> FinetuneConfig:
@@ -111,7 +112,8 @@ class Theirs:
         self.optimizer = torch.optim.AdamW([*self.full.parameters(), *self.head.parameters()], lr=1e-30)
 
     def update(self) -> float:
-        batch = whole(self.splits["train"])
+        split = replace(self.splits["train"], shared=False)
+        batch = split.batch([(i, 1.0) for i in range(len(split))], 0)
         shape, ids, mask = batch.sequence_mask.shape, batch.input_ids.flatten(0, 1), batch.attention_mask.flatten(0, 1)
         out = self.full.train()(input_ids=ids, attention_mask=mask, output_hidden_states=True)
         each = nn.functional.cross_entropy(out.logits[:, :-1].transpose(1, 2), ids[:, 1:], reduction="none")
@@ -125,19 +127,17 @@ class Theirs:
         return loss.item()
 
     def evaluate(self) -> np.ndarray:
-        batch = whole(self.splits["validation"])
-        ids, mask = batch.input_ids.flatten(0, 1), batch.attention_mask.flatten(0, 1)
-        with torch.inference_mode():
-            hidden = self.full.eval().base_model(input_ids=ids, attention_mask=mask).last_hidden_state
-            return self.scores(hidden, batch).view(batch.sequence_mask.shape).numpy()
+        split, found = replace(self.splits["validation"], shared=False), []
+        for first in range(0, len(split), EVAL_BATCH):
+            batch = split.batch([(i, 1.0) for i in range(len(split))[first : first + EVAL_BATCH]], 0)
+            ids, mask = batch.input_ids.flatten(0, 1), batch.attention_mask.flatten(0, 1)
+            with torch.inference_mode():
+                hidden = self.full.eval().base_model(input_ids=ids, attention_mask=mask).last_hidden_state
+                found.append(self.scores(hidden, batch).view(batch.sequence_mask.shape).numpy())
+        return np.concatenate(found)
 
     def scores(self, hidden: Tensor, batch: Batch) -> Tensor:
         return self.head(hidden[torch.arange(len(hidden)), batch.extract_position.flatten()])
-
-
-def whole(split: Split) -> Batch:
-    """All of a split, a row for each candidate."""
-    return replace(split, shared=False).batch([(i, 1.0) for i in range(len(split))], 0)
 
 
 def sides(args: argparse.Namespace) -> dict[str, Ours | Theirs]:

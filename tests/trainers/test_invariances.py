@@ -69,6 +69,7 @@ def test_a_row_that_candidates_share_leaves_the_numbers_alone(run, task):
     np.testing.assert_allclose(*lm_losses, rtol=2e-5)
     rates = [one[0]["train"]["tokens_per_second"] * one[0]["train"]["seconds"] for one in (shared, separate)]
     assert rates[0] < 0.8 * rates[1]  # tokens that were computed
+    assert [one[0]["train"]["shared_rows"] for one in (shared, separate)] == [True, False]
 
 
 @pytest.mark.parametrize("change", ["train.micro_batch_size=5", "train.eval_tokens=100", "train.candidates=separate"])
