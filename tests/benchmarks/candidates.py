@@ -1,7 +1,7 @@
 """Speed of fine-tuning on RACE: all candidates in one row, a row for each, and transformers' model with a row for each.
 
     python tests/benchmarks/candidates.py --model DIR --data DIR
-    python tests/benchmarks/candidates.py --model DIR --data DIR --network mini_gpt --rows 16
+    python tests/benchmarks/candidates.py --model DIR --data DIR --network mini_gpt --rows 8 --eval-rows 16
 
 The three take their turns on the same rows and weights in one process. README.md says what is timed.
 """
