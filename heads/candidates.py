@@ -1,7 +1,6 @@
 """Candidates in token ids, and their collation for scoring: which log-probabilities are read, and from which states.
 
-A causal model's candidates share a prefix. Collated as a tree, an example is one row: the prefix once, then every
-candidate, which sees the prefix and itself alone, its positions going on from the prefix. Collated apart, each
+A causal model's candidates share a prefix. Collated as a tree (tree.py), an example is one row. Collated apart, each
 candidate is a row. A masked LM's candidates are rows with masks. All three give a Reading.
 """
 
@@ -9,13 +8,13 @@ candidate is a row. A masked LM's candidates are rows with masks. All three give
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Side = Literal["left", "right"]
+from heads.tree import Side, lay_trees, split_common, tree_mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +85,8 @@ def share_prefix(sequences: Sequence[Sequence[int]], scored: Sequence[tuple[int,
     Candidates(prefix=(5, 6), branches=((7, 8), (9,)), scored=((2, 4), (2, 3)))
     """
     limit = min(first for first, _ in scored)
-    common = 0
-    while common < limit and len({sequence[common] for sequence in sequences}) == 1:
-        common += 1
-    return Candidates(
-        prefix=tuple(sequences[0][:common]),
-        branches=tuple(tuple(sequence[common:]) for sequence in sequences),
-        scored=tuple(scored),
-    )
+    prefix, _ = split_common([sequence[:limit] for sequence in sequences])
+    return Candidates(prefix, tuple(tuple(one[len(prefix) :]) for one in sequences), tuple(scored))
 
 
 def tree_rows(examples: Sequence[Candidates], *, pad_id: int, side: Side = "right") -> Reading:
@@ -106,29 +99,16 @@ def tree_rows(examples: Sequence[Candidates], *, pad_id: int, side: Side = "righ
     >>> reading.attention_mask[0].int().tolist()
     [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 0, 1]]
     """
-    n_tokens = max(example.tree_length for example in examples)
-    ids, positions = _blank(len(examples), n_tokens, pad_id)
-    part = np.full((len(examples), n_tokens), -1)  # 0 the prefix, c + 1 a candidate, -1 padding
-    places: list[tuple[int, int, int, int]] = []
-    for b, example in enumerate(examples):
-        first = 0 if side == "right" else n_tokens - example.tree_length
-        n_prefix = len(example.prefix)
-        ids[b, first : first + n_prefix] = example.prefix
-        positions[b, first : first + n_prefix] = np.arange(n_prefix)
-        part[b, first : first + n_prefix] = 0
-        at = first + n_prefix
-        for c in range(len(example.branches)):
-            fed = example.fed(c)
-            ids[b, at : at + len(fed)] = fed
-            positions[b, at : at + len(fed)] = n_prefix + np.arange(len(fed))
-            part[b, at : at + len(fed)] = c + 1
-            for state, target in example.targets(c):
-                place = first + state if state < n_prefix else at + state - n_prefix
-                places.append((b * n_tokens + place, target, b, c))
-            at += len(fed)
-    same = (part[:, None, :] == part[:, :, None]) | ((part[:, None, :] == 0) & (part[:, :, None] > 0))
-    allowed = same & np.tri(n_tokens, dtype=bool)  # a pad attends to pads, so that no state is NaN
-    return _reading(ids, torch.from_numpy(allowed), positions, places)
+    fed = [[example.fed(c) for c in range(len(example.branches))] for example in examples]
+    trees = lay_trees([(one.prefix, each) for one, each in zip(examples, fed, strict=True)], pad_id=pad_id, side=side)
+    n_tokens = trees.branch.shape[1]
+    places = [
+        (b * n_tokens + trees.place(b, c, state), target, b, c)
+        for b, c in _pairs(examples)
+        for state, target in examples[b].targets(c)
+    ]
+    mask = tree_mask(torch.from_numpy(trees.branch))
+    return _reading(trees.input_ids, mask, trees.position_ids, places)
 
 
 def separate_rows(examples: Sequence[Candidates], *, pad_id: int, side: Side = "right") -> Reading:

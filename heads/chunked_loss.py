@@ -1,6 +1,7 @@
 """The loss of an LM softmax, a few rows at a time: all logits at once are the largest tensor of a training step."""
 
-# R rows (targets), N sequences, D hidden width, V vocabulary, C rows of a chunk
+# R rows (targets), E pairs of a row and a sequence that it counts in, N sequences, D hidden width, V vocabulary,
+# C rows of a chunk
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,19 +13,30 @@ from torch.autograd.function import once_differentiable
 LOGITS_AT_ONCE = 2**22  # float32: 16 MiB, which stays near the processor
 
 
-def mean_cross_entropy(states_RD: Tensor, weight_VD: Tensor, targets_R: Tensor, row_R: Tensor, n: int) -> Tensor:
+def mean_cross_entropy(
+    states_RD: Tensor,
+    weight_VD: Tensor,
+    targets_R: Tensor,
+    sequence_E: Tensor,
+    n: int,
+    row_E: Tensor | None = None,
+) -> Tensor:
     """Mean cross entropy of each sequence's rows, in nats, float32 (N,), of the logits states @ weight.T.
 
-    row_R says which of the n sequences a row belongs to; a sequence without rows has a loss of 0. At no time are there
-    more logits than LOGITS_AT_ONCE or than weight has entries, in the backward pass neither. Under autocast they are
-    computed in its type, and summed in float32.
+    sequence_E says which of the n sequences a row counts in, and row_E which row that is, where one counts in several
+    (None: each in one, in their order); a sequence without rows has a loss of 0. At no time are there more logits than
+    LOGITS_AT_ONCE or than weight has entries, in the backward pass neither. Under autocast they are computed in its
+    type, and summed in float32.
 
     >>> states, weight = torch.eye(3), torch.eye(3)
     >>> mean_cross_entropy(states, weight, torch.tensor([0, 1, 0]), torch.tensor([0, 0, 2]), 3)
     tensor([0.5514, 0.0000, 1.5514])
     """
-    share_R = 1.0 / torch.bincount(row_R, minlength=n)[row_R].float()
-    return _MeanCrossEntropy.apply(states_RD, weight_VD, targets_R, row_R, share_R, n)  # pyright: ignore
+    if row_E is None:
+        row_E = torch.arange(len(targets_R), device=targets_R.device)
+    share_E = 1.0 / torch.bincount(sequence_E, minlength=n)[sequence_E].float()
+    pairs = row_E, sequence_E, share_E
+    return _MeanCrossEntropy.apply(states_RD, weight_VD, targets_R, *pairs, n)  # pyright: ignore
 
 
 class _MeanCrossEntropy(torch.autograd.Function):
@@ -35,32 +47,41 @@ class _MeanCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, states_RD: Tensor, weight_VD: Tensor, targets_R: Tensor, row_R: Tensor, share_R: Tensor, n: int
+        ctx: Any,
+        states_RD: Tensor,
+        weight_VD: Tensor,
+        targets_R: Tensor,
+        row_E: Tensor,
+        sequence_E: Tensor,
+        share_E: Tensor,
+        n: int,
     ) -> Tensor:
         kind = states_RD.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states_RD.dtype
         narrow_RD, narrow_VD = states_RD.to(dtype), weight_VD.to(dtype)
         ctx.types = states_RD.dtype, weight_VD.dtype
         wanted = ctx.needs_input_grad[:2]
-        loss_R, *grads = _passes(narrow_RD, narrow_VD, targets_R, share_R, wanted)
-        ctx.save_for_backward(narrow_RD, narrow_VD, targets_R, row_R, share_R, *grads)
-        return torch.zeros(n, device=loss_R.device).index_add(0, row_R, loss_R * share_R)
+        factor_R = share_E.new_zeros(len(targets_R)).index_add(0, row_E, share_E)
+        loss_R, *grads = _passes(narrow_RD, narrow_VD, targets_R, factor_R, wanted)
+        ctx.save_for_backward(narrow_RD, narrow_VD, targets_R, row_E, sequence_E, share_E, *grads)
+        return torch.zeros(n, device=loss_R.device).index_add(0, sequence_E, loss_R[row_E] * share_E)
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *upstream: Tensor
     ) -> tuple[Tensor | None, ...]:
-        states_RD, weight_VD, targets_R, row_R, share_R, *grads = ctx.saved_tensors
-        upstream_R = upstream[0][row_R]
-        factor = upstream_R[:1].sum()  # 0 where there are no rows
-        if not bool((upstream_R == factor).all()):
+        states_RD, weight_VD, targets_R, row_E, sequence_E, share_E, *grads = ctx.saved_tensors
+        upstream_E = upstream[0][sequence_E]
+        factor = upstream_E[:1].sum()  # 0 where there are no rows
+        if not bool((upstream_E == factor).all()):
             factor = torch.ones_like(factor)
-            _, *grads = _passes(states_RD, weight_VD, targets_R, share_R * upstream_R, ctx.needs_input_grad[:2])
+            factor_R = share_E.new_zeros(len(targets_R)).index_add(0, row_E, share_E * upstream_E)
+            _, *grads = _passes(states_RD, weight_VD, targets_R, factor_R, ctx.needs_input_grad[:2])
         found = [
             None if grad is None else (grad * factor).to(dtype) for grad, dtype in zip(grads, ctx.types, strict=True)
         ]
-        return *found, None, None, None, None
+        return *found, None, None, None, None, None
 
 
 def _passes(

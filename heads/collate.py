@@ -1,36 +1,45 @@
-"""Collation: encoded examples to one batch of tensors, shape (B, C, T).
+"""Collation: encoded examples to one batch of tensors (B, R, T), with a row for each sequence or one for all of them.
 
 Only here are sequences padded. Masks and positions come from the lengths, never from a pad id, so that any id can pad.
 """
 
-# B examples, C sequences per example, T tokens
+# B examples, C sequences per example, R rows per example (C or 1), T tokens
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from heads.layouts import Encoded
+from heads.tree import Side, lay_trees
 
 
 class Batch(NamedTuple):
     """B examples, ready for a model; the names are Hugging Face's where it has one.
 
-    input_ids, attention_mask, token_type_ids and position_ids are (B, C, T); extract_position and sequence_mask (0
-    where an example has fewer than C sequences) are (B, C); labels and weight are (B,). labels is not to be
-    read where it is NaN or -1 (unlabelled); weight is 0 for an example that only fills a place.
+    input_ids, attention_mask, token_type_ids, position_ids and branch are (B, R, T). R is C, and branch 0 where there
+    is a token; or R is 1, a row that all of an example's sequences share, and branch is as in heads/tree.py. It is -1
+    where there is padding. extract_position (counted from the row's first place) and sequence_mask (0 where an example
+    has fewer than C sequences) are (B, C); labels and weight are (B,). labels is not to be read where it is NaN or -1
+    (unlabelled); weight is 0 for an example that only fills a place.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
     token_type_ids: Tensor
     position_ids: Tensor
+    branch: Tensor
     extract_position: Tensor
     sequence_mask: Tensor
     labels: Tensor
     weight: Tensor
+
+    @property
+    def shared(self) -> bool:
+        """Whether an example's sequences share a row."""
+        return self.input_ids.shape[1] < self.sequence_mask.shape[1]
 
 
 class Row(NamedTuple):
@@ -41,8 +50,8 @@ class Row(NamedTuple):
     weight: float = 1.0
 
 
-def collate(rows: Sequence[Row], *, pad_id: int, side: Literal["left", "right"] = "right") -> Batch:
-    """Pad rows to the longest sequence among them.
+def collate(rows: Sequence[Row], *, pad_id: int, side: Side = "right") -> Batch:
+    """A row for each sequence, padded to the longest among them.
 
     >>> rows = [Row(Encoded([1], [[5, 3], [6, 7, 3]], [2, 3], [3, 4]), label=1)]
     >>> batch = collate(rows, pad_id=0)
@@ -69,8 +78,37 @@ def collate(rows: Sequence[Row], *, pad_id: int, side: Literal["left", "right"] 
             positions[b, c, span] = np.arange(length)
             extract[b, c] = first + encoded.extract_position[c]
             present[b, c] = 1
+    return _batch(rows, input_ids, mask, types, positions, mask - 1, extract, present)
+
+
+def collate_shared(rows: Sequence[Row], *, pad_id: int, side: Side = "right") -> Batch:
+    """A row for each example, which all of its sequences share, padded to the longest among them.
+
+    For causal backbones whose segments are all of one type.
+
+    >>> rows = [Row(Encoded([1], [[5, 3], [6, 7, 3]], [2, 3], [3, 4]), label=1)]
+    >>> batch = collate_shared(rows, pad_id=0)
+    >>> batch.input_ids.tolist(), batch.extract_position.tolist()
+    ([[[1, 5, 3, 6, 7, 3]]], [[2, 5]])
+    >>> batch.position_ids.tolist(), batch.branch.tolist()
+    ([[[0, 1, 2, 1, 2, 3]]], [[[0, 1, 1, 2, 2, 2]]])
+    """
+    each = [row.encoded for row in rows]
+    trees = lay_trees([(one.prefix, one.branches) for one in each], pad_id=pad_id, side=side)
+    shape = (len(rows), max(len(one.branches) for one in each))
+    extract, present = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    for b, one in enumerate(each):
+        for c, at in enumerate(one.extract_position):
+            extract[b, c] = trees.place(b, c, at)
+            present[b, c] = 1
+    mask = (trees.branch >= 0).astype(np.int64)
+    of_tokens = (trees.input_ids, mask, np.zeros_like(mask), trees.position_ids, trees.branch)
+    return _batch(rows, *(array[:, None] for array in of_tokens), extract, present)
+
+
+def _batch(rows: Sequence[Row], *arrays: np.ndarray) -> Batch:
     return Batch(
-        *(torch.from_numpy(array) for array in (input_ids, mask, types, positions, extract, present)),
+        *(torch.from_numpy(array) for array in arrays),
         labels=_labels([row.label for row in rows]),
         weight=torch.tensor([row.weight for row in rows], dtype=torch.float32),
     )

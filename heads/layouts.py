@@ -33,6 +33,11 @@ class Encoded:
     second_from: list[int]
     n_cut: int = 0
 
+    @property
+    def tree_length(self) -> int:
+        """Tokens of a row that all sequences share."""
+        return len(self.prefix) + sum(map(len, self.branches))
+
 
 def longest_first(lengths: Sequence[int], budget: int) -> list[int]:
     """Shorten the longest length, one token at a time, until the sum fits (run_classifier.py, _truncate_seq_pair).

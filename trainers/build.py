@@ -1,7 +1,7 @@
 """From a config to what it names: tokenizer, backbone, layout, head, adapter."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from accelerate.utils import set_seed
@@ -16,8 +16,9 @@ from heads.text_to_text import TextToText, level_words
 from trainers.adapters import add_adapter
 from trainers.backbones.load import AUTO, Backbone, check_family, load_backbone, load_tokenizer, n_positions
 from trainers.backbones.transfer import add_embeddings, check_count, freeze, keep_layers, layer_of, n_layers
+from trainers.backbones.tree import window
 from trainers.config import FinetuneConfig
-from trainers.data.encode import Encoder
+from trainers.data.encode import Encoder, Split
 from trainers.data.tokenizers import (
     SPECIALS,
     add_gpt1_specials,
@@ -27,7 +28,7 @@ from trainers.data.tokenizers import (
     keep_words,
     text_layout,
 )
-from trainers.model import TaskModel
+from trainers.model import TaskModel, base_of
 from trainers.objectives import n_outputs
 from trainers.text_to_text import TextToTextModel
 
@@ -188,6 +189,31 @@ def _targets(foundation: Foundation, words: list[str]) -> list[list[int]]:
                 "by task.labels=[...]"
             )
     return targets
+
+
+def share_candidates(config: FinetuneConfig, model: TaskModel | TextToTextModel, split: Split) -> Split:
+    """The split with each example's candidates in one row, where the config allows it and it changes no state.
+
+    Raises:
+        InputError: train.candidates=shared, and it would change them.
+    """
+    asked, causal = config.train.candidates, config.backbone.family == "causal"
+    if not isinstance(model, TaskModel) or not causal:
+        return split
+    if asked == "separate" or structure(config) != "multiple_choice":
+        return split
+    base = base_of(model.backbone)
+    longest, limit = max(split.tree_lengths), window(base.config)
+    if model.takes_trees and longest <= limit:
+        return replace(split, shared=True)
+    if asked == "shared":
+        reason = (
+            f"attends to the last {limit} tokens, and the longest row of {split.name} would have {longest}"
+            if model.takes_trees
+            else f"({base.config.model_type}) does not give the states of separate rows that way"
+        )
+        raise InputError(f"train.candidates=shared: {config.backbone.name} {reason}: use train.candidates=auto")
+    return split
 
 
 def _init_head(head: nn.Module) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from heads.errors import InputError
 from trainers import checkpoints, tracking
 from trainers.backbones.transfer import n_layers
-from trainers.build import Foundation, assemble, lay_foundation
+from trainers.build import Foundation, assemble, lay_foundation, share_candidates
 from trainers.config import FinetuneConfig, flat
 from trainers.data.encode import encode_records
 from trainers.data.records import Records, load_records
@@ -61,6 +61,7 @@ def _prepare(config: FinetuneConfig, folder: Path, accelerator: Accelerator, rec
     config = replace(config, task=replace(config.task, labels=labels))
     check_metrics(config.task, next(one for name, one in splits.items() if name.startswith("validation")))
     model = assemble(config, foundation, labels)
+    splits = {name: share_candidates(config, model, split) for name, split in splits.items()}
     if (
         config.init_from
         and isinstance(model, TaskModel)
@@ -154,6 +155,7 @@ def _result(run: Run, records: Records, scores: dict[str, dict[str, float]]) -> 
             "tokens_per_second": progress.tokens / seconds,
             "padding_fraction": 1 - progress.tokens / max(progress.padded_tokens, 1),
             "micro_batch_size": progress.micro_batch_size,
+            "shared_rows": run.splits["train"].shared,
             "processes": run.accelerator.num_processes,
             "mixed_precision": run.accelerator.mixed_precision,
             "trained_parameters": trained,

@@ -72,7 +72,7 @@ def fit(run: Run) -> None:
     with progress_bar(run.training, f"{config.task.name} · {config.backbone.name}", run.n_updates) as bar:
         while progress.updates_in_epoch or (progress.step < run.n_updates and not _patience_is_over(run)):
             updates = epoch_updates(
-                split.lengths,
+                split.sequence_lengths,  # the data's order is the same however candidates stand in rows
                 config.train.batch_size,
                 seed=config.seed,
                 epoch=progress.epoch,

@@ -176,7 +176,8 @@ def _backward(training: Training, split: Batches, places: list[Place], scale: fl
     losses = training.objective(training.model(batch), batch)
     each_B = (losses.task + training.objective.lm_coef * losses.lm) * batch.weight
     accelerator.backward(each_B.sum() * scale)
-    real = (batch.attention_mask * batch.sequence_mask[..., None] * batch.weight[:, None, None]).sum()
+    present = batch.sequence_mask[:, : batch.input_ids.shape[1], None]  # a row that is shared is the first sequence's
+    real = (batch.attention_mask * present * batch.weight[:, None, None]).sum()
     sums = [(losses.task * batch.weight).sum(), (losses.lm * batch.weight).sum(), real]
     counted = torch.stack([value.detach().float() for value in sums])
     return torch.cat([counted, counted.new_tensor([batch.input_ids.numel()])])
@@ -213,7 +214,7 @@ def predict(
     Each example has one row, whatever the number of processes. Candidates that an example lacks are minus infinity.
     """
     model.eval()
-    batches = evaluation_batches(split.lengths, split.n_sequences, max_tokens)
+    batches = evaluation_batches(split.lengths, split.n_rows, max_tokens)
     world = accelerator.num_processes
     mine = batches[accelerator.process_index :: world]
     if len(mine) < -(-len(batches) // world):

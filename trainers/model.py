@@ -1,17 +1,21 @@
 """The model that is trained: backbone, readout, head, and the auxiliary LM loss."""
 
-# B examples, C sequences per example, N = B * C sequences, T tokens, D hidden width, K labels
+# B examples, C sequences per example, N rows of S sequences (B * C of 1, or B of C), T tokens, D hidden width, K labels
 
 import inspect
+from functools import cached_property
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from heads.collate import Batch
-from heads.language_model import sequence_lm_loss
+from heads.language_model import sequence_lm_loss, tree_lm_loss
 from heads.readout import extract_state
+from heads.tree import tree_mask
 from trainers.backbones.load import position_offset
+from trainers.backbones.tree import pair_bias, takes_trees
 
 
 class Outputs(NamedTuple):
@@ -46,25 +50,37 @@ class TaskModel(nn.Module):
         self.position_offset = position_offset(base)
 
     def forward(self, batch: Batch, lm: bool = True) -> Outputs:
-        """Logits, and LM losses where both the model's lm and this one are true; the batch is (B, C, T)."""
-        n_examples, n_sequences, n_tokens = batch.input_ids.shape
-        flat = (n_examples * n_sequences, n_tokens)
-        input_ids, mask = batch.input_ids.view(flat), batch.attention_mask.view(flat)
+        """Logits, and LM losses where both the model's lm and this one are true; the batch is (B, C or 1, T)."""
+        flat = (-1, batch.input_ids.shape[-1])
+        input_ids, branch = batch.input_ids.view(flat), batch.branch.view(flat)
+        mask = pair_bias(tree_mask(branch), self._dtype) if batch.shared else batch.attention_mask.view(flat)
         extra: dict[str, Tensor] = {}
         if self.takes_types:
             extra["token_type_ids"] = batch.token_type_ids.view(flat)
         if self.takes_positions:
             extra["position_ids"] = batch.position_ids.view(flat) + self.position_offset
         hidden_NTD = self.backbone(input_ids=input_ids, attention_mask=mask, **extra).last_hidden_state
-        state_ND = extract_state(hidden_NTD, batch.extract_position.view(-1))
+        state_NSD = extract_state(hidden_NTD, batch.extract_position.view(len(hidden_NTD), -1))
         if self.pooled:  # a pooler reads the first token of what it is given
-            state_ND = base_of(self.backbone).pooler(state_ND.unsqueeze(1))
-        logits = self.head(state_ND.view(n_examples, n_sequences, -1), batch.sequence_mask)
+            state_NSD = base_of(self.backbone).pooler(state_NSD)
+        present_BC = batch.sequence_mask
+        logits = self.head(state_NSD.view(*present_BC.shape, -1), present_BC)
         if not (self.lm and lm):
             return Outputs(logits, None)
         weight = (self.lm_head or base_of(self.backbone).get_input_embeddings()).weight
+        if batch.shared:
+            return Outputs(logits, tree_lm_loss(hidden_NTD, input_ids, branch, present_BC, weight))
         losses = sequence_lm_loss(hidden_NTD, input_ids, mask, weight)
-        return Outputs(logits, losses.view(n_examples, n_sequences))
+        return Outputs(logits, losses.view(present_BC.shape))
+
+    @cached_property
+    def takes_trees(self) -> bool:
+        """Whether an example's sequences may share a row: the backbone, adapter included, gives the same states."""
+        return self.takes_positions and takes_trees(self.backbone, self.position_offset)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(self.backbone.parameters()).dtype
 
 
 def base_of(backbone: Any) -> Any:

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from datasets import Dataset
 
 from heads.errors import InputError
-from trainers.build import Foundation
+from trainers.build import Foundation, share_candidates
 from trainers.config import FinetuneConfig, PredictConfig, TaskConfig
 from trainers.data.encode import Split, encode_split
 from trainers.data.readers import check_columns
@@ -31,6 +31,7 @@ class Predictor:
         # Runs of several precisions may be read in one process, and an Accelerator has one for good: autocast instead.
         self.accelerator = Accelerator(mixed_precision="no")
         self.autocast_to = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.mixed_precision or "no")
+        self.task_model = model
         self.model: Any = self.accelerator.prepare_model(model, evaluation_mode=True)
         self.eval_tokens = eval_tokens
 
@@ -43,6 +44,7 @@ class Predictor:
         task = task or self.config.task
         check_columns(task, rows.column_names, name, labelled=False)
         split: Split = encode_split(name, rows, task, self.foundation.encoder(self.config), self.config.task.labels)
+        split = share_candidates(self.config, self.task_model, split)
         device = self.accelerator.device.type
         with torch.autocast(device, dtype=self.autocast_to, enabled=self.autocast_to is not None):
             logits = predict(

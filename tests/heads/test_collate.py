@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from heads.collate import Row, collate
+from heads.collate import Row, collate, collate_shared
 from heads.layouts import Encoded
 
 # Two candidates of 5 and 4 tokens on one context, and one candidate of 3 tokens: id 7 is text, and pads below too.
@@ -41,6 +41,32 @@ def test_the_extract_position_finds_the_extract_token(side):
     batch = collate([TWO, ONE, TWO], pad_id=7, side=side)
     found = batch.input_ids.gather(2, batch.extract_position[..., None])[..., 0]
     assert found[batch.sequence_mask == 1].tolist() == [3] * 5
+
+
+@pytest.mark.parametrize("pad_id", [0, 7])
+def test_a_row_for_all_sequences(pad_id):
+    batch = collate_shared([TWO, ONE], pad_id=pad_id)
+    p = pad_id
+    assert batch.input_ids.tolist() == [[[1, 7, 2, 7, 3, 7, 3]], [[1, 7, 3, p, p, p, p]]]
+    assert batch.attention_mask.tolist() == [[[1] * 7], [[1, 1, 1, 0, 0, 0, 0]]]
+    assert batch.position_ids.tolist() == [[[0, 1, 2, 3, 4, 2, 3]], [[0, 1, 2, 0, 0, 0, 0]]]
+    assert batch.branch.tolist() == [[[0, 0, 1, 1, 1, 2, 2]], [[0, 1, 1, -1, -1, -1, -1]]]
+    assert batch.extract_position.tolist() == [[4, 6], [2, 0]]
+    assert batch.sequence_mask.tolist() == [[1, 1], [1, 0]]
+    assert (batch.weight.tolist(), batch.labels.tolist()) == ([1.0, 0.0], [1, 0])
+
+
+def test_a_row_for_all_sequences_padded_on_the_left():
+    batch = collate_shared([TWO, ONE], pad_id=9, side="left")
+    assert batch.input_ids.tolist() == [[[1, 7, 2, 7, 3, 7, 3]], [[9, 9, 9, 9, 1, 7, 3]]]
+    assert batch.branch.tolist()[1] == [[-1, -1, -1, -1, 0, 1, 1]]
+    assert batch.extract_position.tolist() == [[4, 6], [6, 0]]
+
+
+def test_sequences_that_are_alike_to_their_ends_share_them():
+    alike = Row(Encoded([1, 7, 3], [[], []], [2, 2], [3, 3]), label=0)
+    batch = collate_shared([alike], pad_id=0)
+    assert (batch.input_ids.tolist(), batch.extract_position.tolist()) == ([[[1, 7, 3]]], [[2, 2]])
 
 
 def test_absent_sequences_are_marked_and_attend_to_one_token():

@@ -6,7 +6,7 @@ from accelerate.utils import set_seed
 from torch.nn import functional
 
 from heads.classification import ClassificationHead
-from heads.language_model import sequence_lm_loss
+from heads.language_model import sequence_lm_loss, tree_lm_loss
 from heads.multiple_choice import MultipleChoiceHead
 from heads.similarity import SimilarityHead
 from heads.structures import STRUCTURES
@@ -178,3 +178,27 @@ def test_delimiter_and_extract_are_targets_and_start_is_not():
     # a token that is a target costs 0 at its place and 50 at the three others; any other costs 50 at all four
     assert [round(loss(token), 3) for token in (4, 9, 5, 10)] == [37.5] * 4
     assert [round(loss(token), 3) for token in (8, 0, 7)] == [50.0] * 3
+
+
+@pytest.mark.parametrize(
+    ("branch", "sequences"),
+    [
+        ([0, 0, 0, 1, 1, 2, 3, 3], [[0, 1, 2, 3, 4], [0, 1, 2, 5], [0, 1, 2, 6, 7]]),
+        ([-1, -1, 0, 1, 2, 2, 3, 3], [[2, 3], [2, 4, 5], [2, 6, 7]]),
+        ([0, 0, 1, 3, 3, -1, -1, -1], [[0, 1, 2], [0, 1], [0, 1, 3, 4]]),  # nothing is left of the second
+        ([1, 1, 2, 2, 3, -1, -1, -1], [[0, 1], [2, 3], [4]]),  # nothing in common
+    ],
+)
+def test_a_trees_lm_losses_are_those_of_its_sequences(branch, sequences):
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = (torch.randn(*shape, D, generator=generator).requires_grad_() for shape in ((1, 8), (V,)))
+    ids = torch.randint(V, (1, 8), generator=generator)
+    present = torch.tensor([[1, 1, 1, 0]])
+    found = tree_lm_loss(hidden, ids, torch.tensor([branch]), present, weight)
+    expected = [sequence_lm_loss(hidden[:, at], ids[:, at], torch.ones(1, len(at)), weight) for at in sequences]
+    torch.testing.assert_close(found, torch.cat([*expected, torch.zeros(1)])[None])
+    share = torch.tensor([1.0, 0.5, 2.0])  # sequences may weigh differently
+    grads = [
+        torch.autograd.grad((losses * share).sum(), (hidden, weight)) for losses in (found[0, :3], torch.cat(expected))
+    ]
+    torch.testing.assert_close(grads[0], grads[1])

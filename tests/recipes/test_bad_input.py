@@ -80,6 +80,11 @@ COMMAND_LINE = {
         ["task=rte", "backbone=minilm", "objective.lm_coef=0.5"],
         r"needs a causal backbone, and minilm is bidirectional: set objective.lm_coef=0$",
     ),
+    "candidates of no choice": (
+        ["task=rte", "train.candidates=shared"],
+        r"^train.candidates=shared needs a causal backbone and a multiple-choice task, and gpt1 is causal, rte entailment: use",
+    ),
+    "unknown layout": (["task=race", "train.candidates=tree"], r"^train.candidates names the layout 'tree', which does not"),
     "mse on classes": (["task=rte", "objective.loss=mse"], r"needs scores, and rte has classes: use cross_entropy"),
     "classes on scores": (["task=stsb", "objective.loss=cross_entropy"], r"needs classes, and stsb has scores: use mse"),
     "unknown loss": (["task=rte", "objective.loss=focal"], r"names the loss 'focal', which does not exist"),

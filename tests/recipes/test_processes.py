@@ -113,15 +113,16 @@ def test_sigterm_saves_first(unbroken, tmp_path):
     assert_equal_runs(unbroken, folder)
 
 
-def test_two_processes_give_what_one_gives(compose, tmp_path):
+@pytest.mark.parametrize("task", ["rte", "story_cloze"])
+def test_two_processes_give_what_one_gives(compose, tmp_path, task):
     """15 rows are no multiple of 2, nor are updates of 9 and 5: every row is scored once all the same."""
-    still = (*TASK, "backbone.dropout=0", "head.clf_pdrop=0", "train.batch_size=9", "train.epochs=2")
+    still = (*TASK, f"task={task}", "backbone.dropout=0", "head.clf_pdrop=0", "train.batch_size=9", "train.epochs=2")
     launch = (sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2",
               "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0")  # fmt: skip
-    rows = lines(ROOT / "trainers/data/sample/rte/validation.jsonl")[:15]
+    rows = lines(ROOT / f"trainers/data/sample/{task}/validation.jsonl")[:15]
     uneven = tmp_path / "uneven.jsonl"
     uneven.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    train = ROOT / "trainers/data/sample/rte/train.jsonl"
+    train = ROOT / f"trainers/data/sample/{task}/train.jsonl"
     files = (f"data.files.train={train}", f"data.files.validation={uneven}")
     still = tuple(part for part in still if part != "data=sample")
     finetune(compose(*still, *files, f"run_dir={tmp_path / 'one'}"))

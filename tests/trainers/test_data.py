@@ -345,8 +345,9 @@ def test_a_sentence_that_begins_with_its_pronoun_is_encoded(encoded, foundation)
     for backbone in ("tiny", "tiny_bert"):
         (row,) = encoded("dpr", {"train": rows}, backbone=backbone)[0]["train"].rows([(0, 1.0)])
         first, second = encode_texts(foundation(backbone).tokenizer, ["The cup broke.", "The bag broke."])
-        assert [branch[:-1] for branch in row.encoded.branches] == [first, second]
-        assert len(row.encoded.prefix) == 2  # special tokens alone
+        whole = [[*row.encoded.prefix, *branch] for branch in row.encoded.branches]
+        assert [one[2:-1] for one in whole] == [first, second]  # after special tokens alone
+        assert len(row.encoded.prefix) == 3  # both begin with "the"
 
 
 def test_both_data_sets_of_pronouns_go_together(encoded):

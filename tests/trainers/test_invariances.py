@@ -55,10 +55,29 @@ def test_speed_settings_leave_the_numbers_alone(run, backbone, change):
     assert changed[0]["finetune"] == plain[0]["finetune"]
 
 
-def test_multiple_choice_is_split_exactly_too(run):
-    story = ("task=story_cloze", "data=sample", "backbone=tiny", "train.epochs=1", "train.batch_size=12", *STILL)
-    plain, split = run("plain", *story), run("split", *story, "train.micro_batch_size=5")
+CHOICE = ("data=sample", "backbone=tiny", "optim.lr=1e-3", "train.epochs=2", "train.batch_size=12", *STILL)
+
+
+@pytest.mark.parametrize("task", ["race_middle", "story_cloze", "copa"])
+def test_a_row_that_candidates_share_leaves_the_numbers_alone(run, task):
+    settings = (f"task={task}", *CHOICE, "train.group_by_length=true")
+    shared, separate = (run(one, *settings, f"train.candidates={one}") for one in ("shared", "separate"))
+    np.testing.assert_allclose(losses(shared[1]), losses(separate[1]), rtol=2e-5)
+    np.testing.assert_allclose(probabilities(shared[2]), probabilities(separate[2]), atol=2e-5)
+    assert shared[0]["finetune"] == separate[0]["finetune"]
+    lm_losses = [[line["train/lm_loss"] for line in log if "train/lm_loss" in line] for _, log, _ in (shared, separate)]
+    np.testing.assert_allclose(*lm_losses, rtol=2e-5)
+    rates = [one[0]["train"]["tokens_per_second"] * one[0]["train"]["seconds"] for one in (shared, separate)]
+    assert rates[0] < 0.8 * rates[1]  # tokens that were computed
+    assert [one[0]["train"]["shared_rows"] for one in (shared, separate)] == [True, False]
+
+
+@pytest.mark.parametrize("change", ["train.micro_batch_size=5", "train.eval_tokens=100", "train.candidates=separate"])
+def test_multiple_choice_is_split_exactly_too(run, change):
+    story = ("task=story_cloze", *CHOICE)
+    plain, split = run("plain", *story), run("split", *story, change)
     np.testing.assert_allclose(losses(split[1]), losses(plain[1]), rtol=2e-5)
+    np.testing.assert_allclose(probabilities(split[2]), probabilities(plain[2]), atol=2e-5)
 
 
 def test_out_of_memory_halves_the_micro_batch_and_keeps_the_numbers(run, monkeypatch):

@@ -22,7 +22,8 @@ from trainers.config.task import TaskConfig
 from trainers.config.zero_shot import ZeroShotConfig
 
 # What changes the speed or the place of a run and none of its numbers: left out of the run folder's name, and free to
-# differ when a run is resumed. tests/trainers/test_invariances.py holds the first three to it.
+# differ when a run is resumed. tests/trainers/test_invariances.py holds the first three to it. train.candidates is not
+# one of them: with dropout, candidates that share a row share what is dropped from their prefix.
 SPEED_ONLY = (
     "train.micro_batch_size",
     "train.eval_tokens",
@@ -150,6 +151,12 @@ class FinetuneConfig:
             all((bound * LEVELS).is_integer() for bound in self.task.score_range or []),
             f"objective=text_to_text says a score to the nearest {1 / LEVELS:g}, got task.score_range="
             f"{self.task.score_range}: give bounds that are multiples of it",
+        )
+        need(
+            self.train.candidates != "shared"
+            or (self.backbone.family == "causal" and self.task.structure == "multiple_choice"),
+            f"train.candidates=shared needs a causal backbone and a multiple-choice task, and {self.backbone.name} is "
+            f"{self.backbone.family}, {self.task.name} {self.task.structure}: use train.candidates=auto",
         )
 
     def _check_twin(self) -> None:

@@ -13,6 +13,7 @@ OPTIMIZERS: dict[str, None] = dict.fromkeys(("gpt1_adam", "adamw"))
 LOSSES: dict[str, None] = dict.fromkeys(("auto", "cross_entropy", "soft_f1", "mse", "soft_score"))
 OBJECTIVES: dict[str, None] = dict.fromkeys(("task", "lm", "text_to_text"))
 ADAPTERS: dict[str, None] = dict.fromkeys(("none", "lora", "dora", "ia3", "prefix", "ln_tuning"))
+CANDIDATES: dict[str, None] = dict.fromkeys(("auto", "shared", "separate"))
 
 
 @dataclass
@@ -170,10 +171,14 @@ class TrainConfig:
     select: str = "best"  # the model kept: of the epoch with the best primary metric, or of the last
     patience: int | None = None  # stop after this many epochs without a better primary metric
     eval_tokens: int = 8192  # padded tokens in a batch of evaluation
+    # A multiple-choice example's candidates share a row (heads/tree.py), or have one each; auto shares where the
+    # backbone can. About three times faster; the same losses, but that dropout is drawn once for what they share.
+    candidates: str = "auto"
 
     def __post_init__(self) -> None:
-        """Numbers in range."""
+        """Names that exist, numbers in range."""
         choose({"best": "", "last": ""}, self.select, what="rule", where="train.select")
+        choose(CANDIDATES, self.candidates, what="layout", where="train.candidates")
         for name in ("epochs", "max_steps", "batch_size", "micro_batch_size", "checkpoint_every", "patience"):
             value = getattr(self, name)
             need(value is None or value >= 1, f"train.{name} is at least 1, got {value}")

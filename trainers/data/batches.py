@@ -57,10 +57,11 @@ def deal(update: Sequence[int], lengths: Sequence[int], *, rank: int, world: int
     return [share[i : i + micro] for i in range(0, len(share), micro)]
 
 
-def evaluation_batches(lengths: Sequence[int], n_sequences: int, max_tokens: int) -> list[list[int]]:
+def evaluation_batches(lengths: Sequence[int], n_rows: int, max_tokens: int) -> list[list[int]]:
     """Batches for scoring, longest first, of at most max_tokens tokens once padded (one example at the least).
 
-    A batch ends, too, where padding would pass MOST_PADDING of it.
+    lengths are of each example's longest row, n_rows its rows. A batch ends, too, where padding would pass MOST_PADDING
+    of it.
 
     >>> evaluation_batches([10, 2, 9, 10], 1, 20), evaluation_batches([10, 2, 9, 10], 1, 100)
     ([[0, 3], [2], [1]], [[0, 3, 2], [1]])
@@ -71,7 +72,7 @@ def evaluation_batches(lengths: Sequence[int], n_sequences: int, max_tokens: int
         batch = batches[-1] if batches else []
         padded = lengths[batch[0]] * (len(batch) + 1) if batch else 0
         real += lengths[index]
-        if batch and padded * n_sequences <= max_tokens and real >= (1 - MOST_PADDING) * padded:
+        if batch and padded * n_rows <= max_tokens and real >= (1 - MOST_PADDING) * padded:
             batch.append(index)
         else:
             batches.append([index])

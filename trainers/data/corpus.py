@@ -171,7 +171,7 @@ class Blocks:
         for b, (i, _) in enumerate(places):
             first, length = self.firsts[i], lengths_B[b]
             ids_BT[b, :length] = self.tokens.ids[first : first + length]
-        arrays = (ids_BT, mask_BT, np.zeros_like(ids_BT), positions_T * mask_BT)
+        arrays = (ids_BT, mask_BT, np.zeros_like(ids_BT), positions_T * mask_BT, mask_BT - 1)
         return Batch(
             *(torch.from_numpy(array[:, None]) for array in arrays),
             extract_position=torch.from_numpy(lengths_B[:, None] - 1),

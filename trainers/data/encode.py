@@ -5,15 +5,16 @@ are encoded once.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from heads.collate import Batch, Row, collate
+from heads.collate import Batch, Row, collate, collate_shared
 from heads.errors import InputError
 from heads.example import Example
 from heads.layouts import BertLayout, Encoded, Gpt1Layout, Ids, TextLayout
 from heads.structures import Segment, Sequences
+from heads.tree import split_common
 from trainers.config import TaskConfig
 from trainers.data.cleaning import CLEANINGS
 from trainers.data.labels import ToLabel, class_reader, score_reader, with_labels
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # Bumped when the encoding of the same content changes, so that tables of an older version are not found again.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Encoder:
         for example, one in zip(examples, structured, strict=True):
             try:
                 prefix = [ids[s] for s in one.prefix]
-                encoded.append(self.layout(prefix, [[ids[s] for s in branch] for branch in one.branches]))
+                laid = self.layout(prefix, [[ids[s] for s in branch] for branch in one.branches])
+                encoded.append(_widened(laid) if prefix else laid)
             except InputError as error:
                 raise InputError(f"row {example.guid}: {error}") from error
         return encoded
@@ -72,25 +74,38 @@ class Encoder:
         }
 
 
+def _widened(encoded: Encoded) -> Encoded:
+    """The same sequences, with all that they begin with in the prefix: two candidates may start alike."""
+    start, branches = split_common(encoded.branches)
+    return replace(encoded, prefix=[*encoded.prefix, *start], branches=[list(branch) for branch in branches])
+
+
 @dataclass(frozen=True)
 class Split:
-    """A split's encoded examples."""
+    """A split's encoded examples; shared says whether an example's sequences stand in one row of a batch."""
 
     name: str
     table: "Dataset"
     regression: bool
+    shared: bool = False
 
     def __len__(self) -> int:
         return len(self.table)
 
-    @property
+    @cached_property
     def lengths(self) -> list[int]:
-        """Tokens of each example's longest sequence."""
-        return self._lengths
+        """Tokens of each example's longest row."""
+        return self.tree_lengths if self.shared else self.sequence_lengths
 
     @cached_property
-    def _lengths(self) -> list[int]:
+    def sequence_lengths(self) -> list[int]:
+        """Tokens of each example's longest sequence, whatever its rows."""
         return self.table.data.column("length").to_pylist()
+
+    @cached_property
+    def tree_lengths(self) -> list[int]:
+        """Tokens of the row that each example's sequences can share."""
+        return self.table.data.column("tree_length").to_pylist()
 
     @cached_property
     def labels(self) -> list[int | float | None]:
@@ -108,6 +123,11 @@ class Split:
         """Sequences of the example that has most."""
         return max(self.table.data.column("n_sequences").to_pylist())
 
+    @property
+    def n_rows(self) -> int:
+        """Rows of an example in a batch."""
+        return 1 if self.shared else self.n_sequences
+
     @cached_property
     def n_cut(self) -> int:
         """Examples that lost tokens to the context's limit."""
@@ -123,7 +143,7 @@ class Split:
 
     def batch(self, places: Sequence[tuple[int, float]], pad_id: int) -> Batch:
         """The rows at (index, weight) places, padded."""
-        return collate(self.rows(places), pad_id=pad_id)
+        return (collate_shared if self.shared else collate)(self.rows(places), pad_id=pad_id)
 
 
 def encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> tuple[dict[str, Split], list[str], int]:
@@ -214,6 +234,7 @@ def encode_split(name: str, rows: "Dataset", task: TaskConfig, encoder: Encoder,
             "extract_position": [one.extract_position for one in encoded],
             "second_from": [one.second_from for one in encoded],
             "length": lengths,
+            "tree_length": [one.tree_length for one in encoded],
             "n_sequences": [len(one.branches) for one in encoded],
             "n_cut": [one.n_cut for one in encoded],
         }
@@ -241,6 +262,7 @@ def encode_split(name: str, rows: "Dataset", task: TaskConfig, encoder: Encoder,
                 "extract_position": List(integer),
                 "second_from": List(integer),
                 "length": integer,
+                "tree_length": integer,
                 "n_sequences": integer,
                 "n_cut": integer,
             }

@@ -30,9 +30,10 @@ from heads.candidates import (
 )
 from heads.errors import InputError
 from trainers.backbones.load import position_offset
+from trainers.backbones.tree import pair_bias, takes_trees, window
 from trainers.data.batches import evaluation_batches
 
-# Two layouts of the same candidates agree to this, in nats: float32 rounding, or that of half precision.
+# The sums of two ways of computing agree to this, in nats: float32 rounding, or that of half precision.
 AGREE = {torch.float32: 1e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
 
 Item = Candidates | Masked
@@ -55,7 +56,7 @@ class Scorer:
         self.dtype = next(model.parameters()).dtype
         self.position_offset = position_offset(base)
         self.takes_positions = "position_ids" in inspect.signature(base.forward).parameters
-        self.window = _window(base.config)
+        self.window = window(base.config)
         self.layout = "separate"
         if layout == "auto":
             self.layout = next((one for one in ("tree", "cache") if self._agrees(one)), "separate")
@@ -115,10 +116,8 @@ class Scorer:
     def _forward(self, reading: Reading, **extra: Any) -> tuple[Tensor, np.ndarray]:
         """One pass, and the log-probabilities that are read of it, (R,) in float32."""
         mask = reading.attention_mask.to(self.device)
-        if mask.dim() == 3:  # transformers take a 4-D mask as it is: what is added to the attention's scores
-            mask = torch.zeros(mask.shape, dtype=self.dtype, device=self.device).masked_fill(
-                ~mask, torch.finfo(self.dtype).min
-            )[:, None]
+        if mask.dim() == 3:
+            mask = pair_bias(mask, self.dtype)
         if self.takes_positions:
             extra["position_ids"] = reading.position_ids.to(self.device) + self.position_offset
         with torch.inference_mode(), self._only(reading.states):
@@ -161,31 +160,24 @@ class Scorer:
             yield self._forward(branches, past_key_values=cache, use_cache=True)
 
     def _agrees(self, layout: str) -> bool:
-        """Whether a layout gives the scores of separate rows on a small input.
-
-        The model itself is asked: which ones take a 4-D mask, or give a cache, is written nowhere.
-        """
+        """Whether a layout gives the scores of separate rows on a small input; the model itself is asked."""
         if not self.takes_positions:
             return False
+        return takes_trees(self.model, self.position_offset) if layout == "tree" else self._cache_agrees()
+
+    def _cache_agrees(self) -> bool:
         probe = [share_prefix([[1, 2, 3, 4, 5], [1, 2, 3, 6, 7, 8]], [(3, 5), (3, 6)])]
         self.layout = "separate"
         expected, _ = self.totals(probe)
-        self.layout = layout
+        self.layout = "cache"
         try:
             found, _ = self.totals(probe)
         except (TypeError, ValueError, RuntimeError):
-            # it has no such argument; its attention refuses the mask; the shapes of mask and states do not fit
+            # it has no such argument; it gives no cache; the shapes of mask and states do not fit
             return False
         finally:
             self.layout = "separate"
         return float(np.abs(found - expected).max()) < AGREE[self.dtype]
-
-
-def _window(config: Any) -> int:
-    """The least window of local attention that a model has, by any of the names that configs give it."""
-    text = config.get_text_config()
-    names = ("sliding_window", "window_size", "attention_chunk_size", "local_attention")
-    return min([value for name in names if isinstance(value := getattr(text, name, None), int)], default=10**9)
 
 
 def _n_candidates(item: Item) -> int:
