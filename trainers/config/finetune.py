@@ -121,6 +121,11 @@ class FinetuneConfig:
             causal or self.peft.method != "prefix",
             f"peft=prefix needs a causal backbone, and {self.backbone.name} is {family}: use peft=lora",
         )
+        need(
+            self.train.candidates != "shared" or (causal and self.task.structure == "multiple_choice"),
+            f"train.candidates=shared needs a causal backbone and a multiple-choice task, and {self.backbone.name} is "
+            f"{family}, {self.task.name} {self.task.structure}: use train.candidates=auto",
+        )
 
     def _check_text_to_text(self) -> None:
         name, family, objective = self.backbone.name, self.backbone.family, self.objective
@@ -151,12 +156,6 @@ class FinetuneConfig:
             all((bound * LEVELS).is_integer() for bound in self.task.score_range or []),
             f"objective=text_to_text says a score to the nearest {1 / LEVELS:g}, got task.score_range="
             f"{self.task.score_range}: give bounds that are multiples of it",
-        )
-        need(
-            self.train.candidates != "shared"
-            or (self.backbone.family == "causal" and self.task.structure == "multiple_choice"),
-            f"train.candidates=shared needs a causal backbone and a multiple-choice task, and {self.backbone.name} is "
-            f"{self.backbone.family}, {self.task.name} {self.task.structure}: use train.candidates=auto",
         )
 
     def _check_twin(self) -> None:
