@@ -21,7 +21,7 @@ CHAT = (
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
     """Intervals are not what these tests are about."""
-    monkeypatch.setattr("trainers.statistics.N_RESAMPLES", 30)
+    monkeypatch.setattr("trainers.statistics.intervals.N_RESAMPLES", 30)
 
 
 def settings(compose, folder, *overrides, backbone="tiny", **zero):

@@ -10,7 +10,7 @@ import numpy as np
 from heads.example import Example
 from trainers.config import PromptConfig, TaskConfig
 from trainers.metrics import METRICS, score
-from trainers.statistics import bootstrap_interval
+from trainers.statistics.intervals import bootstrap_interval
 from trainers.zero_shot.answers import Answers, has_threshold
 from trainers.zero_shot.baselines import chance, majority
 

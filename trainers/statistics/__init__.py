@@ -1,0 +1,1 @@
+"""Statistics of results: how far a number would move with other seeds and other examples, and what follows."""

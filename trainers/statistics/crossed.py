@@ -1,0 +1,168 @@
+"""Seeds and examples together: every seed of a cell scores the same examples, so that the two are crossed.
+
+The mean score of S seeds on N examples has three variances: between seeds, between examples (an example that is hard
+for one seed is hard for all), and of both together. The seeds' scores differ by the first and the third, so their
+variance over S counts both; the second is what the scores of two seeds share when examples are drawn anew. Examples
+are therefore drawn once for all seeds. Drawing them for each seed apart, as if nested, would average the examples'
+variance away as the seeds grow in number.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from trainers.choose import choose
+from trainers.metrics import METRICS
+from trainers.statistics import intervals
+from trainers.statistics.confusion import OF_COUNTS, confusion
+from trainers.statistics.intervals import Estimate, seed_estimate
+
+# S seeds, N examples, R draws of N examples with replacement
+
+RowScorer: TypeAlias = Callable[[np.ndarray], np.ndarray]  # indices of examples (N,) to the seeds' scores on them (S,)
+
+
+@dataclass(frozen=True)
+class SeedScores:
+    """The scores of a cell's seeds: on all examples, and on R draws of the examples.
+
+    Two of them with equal n_examples and R hold the same draws, so that their difference is paired by example.
+    """
+
+    whole_S: np.ndarray
+    drawn_RS: np.ndarray
+    n_examples: int
+
+
+def score_seeds(metric: str, predictions_SN: np.ndarray, references_N: np.ndarray) -> SeedScores:
+    """Score each seed's predictions with a metric of trainers.metrics, on all examples and on draws of them.
+
+    Raises:
+        InputError: there is no metric of that name, or it does not fit the references.
+    """
+    function = choose(METRICS, metric, what="metric", where="score_seeds")
+    whole_S = np.array([function(one_N, references_N) for one_N in predictions_SN])
+    by_counts = OF_COUNTS.get(metric)
+    score = (
+        _by_counts(by_counts, predictions_SN, references_N)
+        if by_counts
+        else _one_by_one(function, predictions_SN, references_N)
+    )
+    rng, n = np.random.default_rng(0), len(references_N)  # a fixed seed: what is compared shares its draws
+    drawn_RS = np.stack([score(rng.integers(n, size=n)) for _ in range(intervals.N_RESAMPLES)])
+    return SeedScores(whole_S, drawn_RS, n)
+
+
+def _one_by_one(function: Callable[..., float], predictions_SN: np.ndarray, references_N: np.ndarray) -> RowScorer:
+    return lambda rows_N: np.array([function(one_N[rows_N], references_N[rows_N]) for one_N in predictions_SN])
+
+
+def _by_counts(
+    function: Callable[[np.ndarray], np.ndarray], predictions_SN: np.ndarray, references_N: np.ndarray
+) -> RowScorer:
+    n_seeds, n_classes = len(predictions_SN), int(max(predictions_SN.max(), references_N.max(), 1)) + 1
+    seeds_S1 = np.arange(n_seeds)[:, None]
+    codes_SN = ((seeds_S1 * n_classes + references_N) * n_classes + predictions_SN).astype(int)
+    return lambda rows_N: function(confusion(codes_SN[:, rows_N], n_seeds, n_classes))
+
+
+def mean_estimate(cell: SeedScores) -> Estimate:
+    """The mean over seeds, with the variance that other seeds and other examples would bring.
+
+    NaN for one seed, and where the metric is undefined for some draw.
+    """
+    estimate = seed_estimate(cell.whole_S)
+    if len(cell.whole_S) < 2:
+        return estimate
+    covariance_SS = np.cov(cell.drawn_RS, rowvar=False)
+    return _with_examples(estimate, _shared(covariance_SS), cell.n_examples)
+
+
+def difference_estimate(a: SeedScores, b: SeedScores, *, paired: bool) -> Estimate:
+    """The mean of a minus that of b on the same examples.
+
+    paired takes the difference seed by seed (a paired t), for two cells with the same seeds in the same order, which
+    share whatever else is drawn from them. Else the cells' seeds are independent (Welch's t). Without variance
+    between examples the two are scipy's ttest_rel and ttest_ind.
+    """
+    _check_same_draws(a, b)
+    if paired:
+        return mean_estimate(_paired(a, b))
+    one, other = seed_estimate(a.whole_S), seed_estimate(b.whole_S)
+    value = one.value - other.value
+    if min(one.seed_df, other.seed_df) < 1:
+        return Estimate(value, math.nan, seed_df=0)
+    covariance = np.cov(np.hstack([a.drawn_RS, b.drawn_RS]), rowvar=False)
+    split = len(a.whole_S)
+    shared = _shared(covariance[:split, :split]) + _shared(covariance[split:, split:])
+    shared -= 2 * float(covariance[:split, split:].mean())
+    return _with_examples(_welch(value, one, other), shared, a.n_examples)
+
+
+def example_interval(cell: SeedScores, level: float = 0.95) -> tuple[float, float]:
+    """The percentile bootstrap's interval over examples, for the mean of these very seeds."""
+    return _percentiles(cell.drawn_RS.mean(axis=1), level)
+
+
+def hierarchical_interval(cell: SeedScores, level: float = 0.95) -> tuple[float, float]:
+    """The percentile interval of a bootstrap that draws seeds, and examples once for all of them.
+
+    This is the pigeonhole bootstrap (Owen 2007, The pigeonhole bootstrap, Annals of Applied Statistics 1). With few
+    seeds it is too narrow where seeds matter: with 3, it holds the truth in 83 to 96 of 100 simulated studies. Report
+    mean_estimate's interval, and this one beside it.
+    """
+    return _percentiles(_draw_seeds(cell.drawn_RS, seed=1), level)
+
+
+def hierarchical_difference(a: SeedScores, b: SeedScores, *, paired: bool) -> np.ndarray:
+    """R differences of means, a minus b, over drawn seeds and examples.
+
+    Examples are the same for both cells, and where paired so are the seeds.
+    """
+    _check_same_draws(a, b)
+    if paired:
+        return _draw_seeds(_paired(a, b).drawn_RS, seed=1)
+    return _draw_seeds(a.drawn_RS, seed=1) - _draw_seeds(b.drawn_RS, seed=2)
+
+
+def _paired(a: SeedScores, b: SeedScores) -> SeedScores:
+    if len(a.whole_S) != len(b.whole_S):
+        raise ValueError(f"{len(a.whole_S)} and {len(b.whole_S)} seeds cannot be paired")
+    return SeedScores(a.whole_S - b.whole_S, a.drawn_RS - b.drawn_RS, a.n_examples)
+
+
+def _check_same_draws(a: SeedScores, b: SeedScores) -> None:
+    if (a.n_examples, len(a.drawn_RS)) != (b.n_examples, len(b.drawn_RS)):
+        raise ValueError(f"{a.n_examples} and {b.n_examples} examples are not the same, or not drawn as often")
+
+
+def _shared(covariance_SS: np.ndarray) -> float:
+    """The mean covariance of two seeds' scores: what examples alone would move."""
+    n = len(covariance_SS)
+    return float((covariance_SS.sum() - np.trace(covariance_SS)) / (n * (n - 1)))
+
+
+def _with_examples(estimate: Estimate, variance: float, n_examples: int) -> Estimate:
+    # An estimated variance may fall below 0 where there is next to none; np.maximum, since max() would drop a NaN.
+    variance = float(np.maximum(variance, 0))
+    return Estimate(estimate.value, estimate.seed_variance, estimate.seed_df, variance, max(n_examples - 1, 1))
+
+
+def _welch(value: float, one: Estimate, other: Estimate) -> Estimate:
+    """Both cells' seed variance, with Welch and Satterthwaite's degrees of freedom."""
+    variance = one.seed_variance + other.seed_variance
+    parts = one.seed_variance**2 / one.seed_df + other.seed_variance**2 / other.seed_df
+    return Estimate(value, variance, variance**2 / parts if parts else one.seed_df + other.seed_df)
+
+
+def _draw_seeds(drawn_RS: np.ndarray, seed: int) -> np.ndarray:
+    seeds_RS = np.random.default_rng(seed).integers(drawn_RS.shape[1], size=drawn_RS.shape)
+    return np.take_along_axis(drawn_RS, seeds_RS, axis=1).mean(axis=1)
+
+
+def _percentiles(values: np.ndarray, level: float) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,143 @@
+"""Intervals over one source of variation: the examples, or the seeds."""
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+N_RESAMPLES = 1000
+
+
+def bootstrap_interval(
+    statistic: Callable[[np.ndarray], float], n_units: int, *, level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """The percentile bootstrap's interval over examples (or seeds), for a statistic of the indices of those drawn.
+
+    NaN where the statistic is undefined for some draw, such as a correlation of constant values. Over few seeds it is
+    too narrow: it holds the truth in about 3 of 4 studies of 3 seeds, not in 19 of 20.
+
+    >>> hits = np.array([1, 0] * 50)
+    >>> bootstrap_interval(lambda drawn: float(hits[drawn].mean()), len(hits))
+    (0.4, 0.6)
+    """
+    from scipy.stats import DegenerateDataWarning, bootstrap
+
+    if n_units < 2:
+        return float("nan"), float("nan")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # what is undefined, or the same for all draws, is said
+        found = bootstrap(
+            (np.arange(n_units),),
+            lambda drawn: statistic(drawn.astype(int)),
+            n_resamples=N_RESAMPLES,
+            vectorized=False,
+            confidence_level=level,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds and examples, or a difference of two, with the variance that each of the two brings.
+
+    seed_df is 0 where there are too few seeds to tell their variance; the interval is NaN then.
+    """
+
+    value: float
+    seed_variance: float
+    seed_df: float
+    example_variance: float = 0.0
+    example_df: float = math.inf
+
+    @property
+    def standard_error(self) -> float:
+        """The square root of the whole variance."""
+        return math.sqrt(self.seed_variance + self.example_variance)
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Student's t interval: the critical value is the mean of both sources', weighted by their variance.
+
+        That is Cochran and Cox's approximation for variances with different degrees of freedom (1957, section 4.14).
+        Over simulated studies of 3 and more seeds it holds the truth in 95 to 97 of 100; Satterthwaite's, of a single
+        t with degrees of freedom in between, in 90 to 95 for 3 seeds.
+
+        >>> low, high = Estimate(0.8, seed_variance=0.0004, seed_df=4).interval()
+        >>> round(low, 4), round(high, 4)
+        (0.7445, 0.8555)
+        """
+        half = self._critical(1 - level) * self.standard_error
+        return self.value - half, self.value + half
+
+    @property
+    def p_value(self) -> float:
+        """Of the hypothesis that the true value is 0, two-sided: 1 minus the level whose interval ends at 0."""
+        from scipy.optimize import brentq
+
+        error = self.standard_error
+        if math.isnan(error) or self.seed_df == 0:
+            return math.nan
+        if error == 0:
+            return float(self.value == 0)
+        reached = abs(self.value) / error
+        # over the logarithm, so that a small p-value is as exact as a large one; scipy's t fails far below 1e-100
+        start = math.log(1e-100)
+        if self._critical(math.exp(start)) <= reached:
+            return 0.0
+        found: Any = brentq(lambda log_p: self._critical(math.exp(log_p)) - reached, start, 0.0)
+        return math.exp(found)
+
+    def _critical(self, alpha: float) -> float:
+        from scipy.stats import t
+
+        whole = self.seed_variance + self.example_variance
+        if math.isnan(whole) or self.seed_df == 0:
+            return math.nan
+        share = self.seed_variance / whole if whole else 1.0
+        return float(share * t.isf(alpha / 2, self.seed_df) + (1 - share) * t.isf(alpha / 2, self.example_df))
+
+
+@dataclass(frozen=True)
+class SeedSummary:
+    """What the scores of several seeds come to; sd is the sample's (n - 1), NaN for one seed.
+
+    interval is Student's t, which covers with few seeds too where scores are near to normal. bootstrap is the
+    percentile interval, which does not. Both are about other seeds on the very same examples.
+    """
+
+    n: int
+    mean: float
+    median: float
+    sd: float
+    interval: tuple[float, float]
+    bootstrap: tuple[float, float]
+
+
+def over_seeds(scores: Sequence[float] | np.ndarray) -> SeedSummary:
+    """Mean, median, sd and 95 % intervals over seeds; all NaN where one score is undefined.
+
+    >>> found = over_seeds([0.70, 0.72, 0.77])
+    >>> round(found.mean, 3), round(found.median, 3), round(found.sd, 3), [round(end, 3) for end in found.interval]
+    (0.73, 0.72, 0.036, [0.64, 0.82])
+    """
+    scores_S = np.asarray(scores, dtype=np.float64)
+    estimate = seed_estimate(scores_S)
+    return SeedSummary(
+        n=len(scores_S),
+        mean=estimate.value,
+        median=float(np.median(scores_S)),
+        sd=math.sqrt(len(scores_S) * estimate.seed_variance),
+        interval=estimate.interval(),
+        bootstrap=bootstrap_interval(lambda drawn: float(scores_S[drawn].mean()), len(scores_S)),
+    )
+
+
+def seed_estimate(scores_S: np.ndarray) -> Estimate:
+    """The mean of several seeds' scores, with their variance and no other."""
+    n = len(scores_S)
+    variance = float(scores_S.var(ddof=1)) / n if n > 1 else math.nan
+    return Estimate(float(scores_S.mean()), variance, seed_df=n - 1)
