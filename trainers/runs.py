@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ NOT_IN_NAME = (
     "corpus.valid_files",
 )
 
+SET_ASIDE = re.compile(r"\.old\d+$")  # ends the name of a folder that overwrite=true has set aside
+
 # What stage 0 found, until the run is finished.
 STAGE_ZERO = "zero_shot.json"
 
@@ -44,7 +46,7 @@ def run_name(seed: int | str, overrides: list[str]) -> str:
     parts = []
     for override in overrides:
         key = override.split("=")[0].lstrip("+~").split("@")[0]
-        if not any(key == name or key.startswith(f"{name}.") for name in NOT_IN_NAME) and not key.startswith("hydra"):
+        if not is_under(key, NOT_IN_NAME) and not key.startswith("hydra"):
             parts.append(override.lstrip("+"))
     name = ",".join(sorted(parts))
     slug = re.sub(r"[^\w.,=+-]+", "-", name).strip("-.")
@@ -113,8 +115,17 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tup
         for key in before.keys() | after.keys()
         if before.get(key) != after.get(key)
         and not (key in FILLED_IN and not after.get(key))
-        and not any(key == name or key.startswith(f"{name}.") for name in SPEED_ONLY)
+        and not is_under(key, SPEED_ONLY)
     }
+
+
+def is_under(key: str, names: Iterable[str]) -> bool:
+    """Whether a dotted key is one of the names or within one.
+
+    >>> is_under("task.labels", ["seed", "task"]), is_under("task_name", ["task"])
+    (True, False)
+    """
+    return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
 def read_yaml(file: Path) -> dict[str, Any]:

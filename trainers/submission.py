@@ -1,6 +1,5 @@
 """GLUE's leaderboard: a zip with one file a task, as gluebenchmark.com takes it."""
 
-import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from trainers.data.records import load_split
 from trainers.launch import CONF
 from trainers.predict import Predictor
 from trainers.results import Predictions
-from trainers.runs import read_config, read_result, read_yaml
+from trainers.runs import SET_ASIDE, read_config, read_result, read_yaml
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,6 @@ GLUE_FILES = {
     "WNLI.tsv": GlueFile("wnli", "wnli", "test", "index", 146),
     "AX.tsv": GlueFile("ax", "mnli", "test", "name", 1104),
 }
-
-
-OLD = re.compile(r"\.old\d+$")  # a folder that overwrite=true has set aside
 
 
 def submit(config: PredictConfig) -> None:
@@ -95,7 +91,7 @@ def best_runs(folder: Path) -> dict[str, Path]:
             continue  # zero-shot evaluation alone
         value = result["primary"]["value"]
         task, data = config.task.name, config.data
-        if data.sample or data.files.train or data.eval_rows or OLD.search(run.name):
+        if data.sample or data.files.train or data.eval_rows or SET_ASIDE.search(run.name):
             continue  # not scored on the whole of GLUE's own validation split, or set aside
         if task in tasks and value is not None and (task not in best or value > best[task][0]):
             best[task] = (value, run)

@@ -1,0 +1,1 @@
+"""Studies: many run folders read together."""

@@ -1,0 +1,213 @@
+"""Run folders below a folder, and the cells they form: runs that differ by nothing but their seed."""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from heads.errors import InputError
+from trainers.choose import choose
+from trainers.config import SPEED_ONLY, flat
+from trainers.runs import SET_ASIDE, is_finished, is_under, read_result, read_yaml
+from trainers.statistics.crossed import SeedScores, score_seeds
+
+# S seeds, N examples
+
+
+class Rows(NamedTuple):
+    """The labelled rows of one split as a run has predicted them: class indices, or scores."""
+
+    guids: list[str]
+    references_N: np.ndarray
+    predictions_N: np.ndarray
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run's folder, its settings and its result; settings and numbers have flat dotted keys."""
+
+    folder: Path
+    settings: dict[str, Any]
+    result: dict[str, Any]
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self.settings["seed"]
+
+    def value(self, key: str) -> float:
+        """A number of the result, such as finetune.validation.accuracy; NaN where it is undefined.
+
+        Raises:
+            InputError: the result has no such number.
+        """
+        numbers = {
+            name: value
+            for name, value in flat(self.result).items()
+            if value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+        }
+        found = choose(numbers, key, what="number", where=str(self.folder / "result.json"))
+        return float("nan") if found is None else float(found)
+
+    def rows(self, split: str) -> Rows:
+        """What the run has predicted for a split, read anew at each call.
+
+        Raises:
+            InputError: there is no predictions.jsonl, or no labelled row of the split in it.
+        """
+        file = self.folder / "predictions.jsonl"
+        if not file.is_file():
+            raise InputError(f"{self.folder} has no predictions.jsonl, which examples are drawn from: run it again")
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        rows = [row for row in lines if row["split"] == split and row["label"] is not None]
+        if not rows:
+            splits = ", ".join(sorted({row["split"] for row in lines if row["label"] is not None})) or "none"
+            raise InputError(f"{file} has no labelled row of the split '{split}': splits with labels are {splits}")
+        index = {name: i for i, name in enumerate(self.result["data"]["labels"])}
+        references, predictions = (
+            np.array([index[row[side]] if index else row[side] for row in rows]) for side in ("label", "prediction")
+        )
+        return Rows([row["guid"] for row in rows], references, predictions)
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run's folder that no number can be read from, and why."""
+
+    folder: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """The runs below a folder."""
+
+    runs: list[FinishedRun]
+    unfinished: list[Unfinished]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Runs that differ in nothing but what they were grouped apart from; runs are in the order of their seeds.
+
+    settings are what its runs share; differs are those of them in which the cells of one grouping differ.
+    """
+
+    settings: dict[str, Any]
+    differs: dict[str, Any]
+    runs: tuple[FinishedRun, ...]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds, in the order of the runs."""
+        return tuple(run.seed for run in self.runs)
+
+    @cached_property
+    def name(self) -> str:
+        """In what it differs, as one would type it."""
+        return " ".join(f"{key}={_typed(value)}" for key, value in self.differs.items()) or "all runs"
+
+    @property
+    def degenerate(self) -> tuple[int, ...]:
+        """Seeds of the runs that learned nothing; they count in every mean."""
+        return tuple(run.seed for run in self.runs if run.result.get("degenerate"))
+
+    def values(self, key: str) -> np.ndarray:
+        """A number of each run's result, (S,)."""
+        return np.array([run.value(key) for run in self.runs])
+
+    def scored(self, split: str, metric: str) -> SeedScores:
+        """Each seed's score on a split, and on draws of its examples; reads every run's predictions.
+
+        Raises:
+            InputError: the runs do not have the same examples.
+        """
+        each = [run.rows(split) for run in self.runs]
+        for run, rows in zip(self.runs, each, strict=True):
+            check_same_examples(each[0], rows, self.runs[0], run)
+        return score_seeds(metric, np.stack([rows.predictions_N for rows in each]), each[0].references_N)
+
+
+def check_same_examples(a: Rows, b: Rows, run_a: FinishedRun, run_b: FinishedRun) -> None:
+    """Make sure that two runs have predicted the same examples, with the same labels, in the same order.
+
+    Raises:
+        InputError: they have not.
+    """
+    if a.guids != b.guids or not np.array_equal(a.references_N, b.references_N):
+        raise InputError(
+            f"{run_a.folder} and {run_b.folder} have not predicted the same examples ({len(a.guids)} and "
+            f"{len(b.guids)}): give their runs the same data and data.split_seed"
+        )
+
+
+def find_runs(folder: Path) -> Found:
+    """The runs at or below a folder, in the order of their paths; those that overwrite=true has set aside are not.
+
+    Raises:
+        InputError: there is none, finished or not.
+    """
+    runs, unfinished = [], []
+    for file in sorted(folder.rglob("config.yaml")):
+        run = file.parent
+        if any(SET_ASIDE.search(part) for part in run.relative_to(folder).parts):
+            continue
+        try:
+            settings = flat(read_yaml(file))
+            if not {"seed", "run_dir"} <= settings.keys():
+                continue  # a config.yaml of something else, such as a tracker's
+            if is_finished(run):
+                runs.append(FinishedRun(run, settings, read_result(run)))
+            else:
+                unfinished.append(Unfinished(run, "no result.json: type its command again to finish it"))
+        except (OmegaConfBaseException, YAMLError, json.JSONDecodeError) as error:
+            unfinished.append(Unfinished(run, f"cannot be read: {str(error).splitlines()[0]}"))
+    if not runs and not unfinished:
+        raise InputError(f"{folder} holds no run (no config.yaml of one): name the folder that your runs are below")
+    return Found(runs, unfinished)
+
+
+def group(runs: Sequence[FinishedRun], apart_from: Collection[str] = ("seed",)) -> list[Cell]:
+    """Cells: runs with the same settings but for those named, and for what changes no number.
+
+    A name stands for the keys below it, too: apart_from=("seed", "task") puts a configuration's tasks together.
+
+    Raises:
+        InputError: two runs have all settings in common.
+    """
+    _check_no_duplicates(runs)
+    together: dict[str, list[FinishedRun]] = {}
+    for run in runs:
+        together.setdefault(json.dumps(_kept(run, apart_from), sort_keys=True), []).append(run)
+    settings = [_kept(members[0], apart_from) for members in together.values()]
+    keys = dict.fromkeys(key for one in settings for key in one)
+    varied = [key for key in keys if any(one.get(key) != settings[0].get(key) for one in settings)]
+    return [
+        Cell(one, {key: one.get(key) for key in varied}, tuple(sorted(members, key=lambda run: run.seed)))
+        for one, members in zip(settings, together.values(), strict=True)
+    ]
+
+
+def _kept(run: FinishedRun, apart_from: Collection[str]) -> dict[str, Any]:
+    left_out = (*SPEED_ONLY, *apart_from)
+    return {key: value for key, value in run.settings.items() if not is_under(key, left_out)}
+
+
+def _check_no_duplicates(runs: Sequence[FinishedRun]) -> None:
+    seen: dict[str, FinishedRun] = {}
+    for run in runs:
+        first = seen.setdefault(json.dumps(_kept(run, ()), sort_keys=True), run)
+        if first is not run:
+            raise InputError(
+                f"{first.folder} and {run.folder} are the same run twice, which would count it double: move one out"
+            )
+
+
+def _typed(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
