@@ -40,7 +40,8 @@ def test_the_recipe_writes_tables_plots_and_a_page(reported):
 def test_a_mistake_is_one_line(reported):
     command = [sys.executable, str(ROOT / "recipes" / "report.py")]
     done = subprocess.run(command, cwd=reported, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (2, "error: give runs=DIR, a folder that your runs are below\n")
+    said = "error: give one of runs=DIR, a folder that your runs are below, and attention=[BACKBONE,...]\n"
+    assert (done.returncode, done.stderr) == (2, said)
 
 
 @pytest.fixture

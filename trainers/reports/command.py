@@ -33,9 +33,10 @@ def typed(recipe: str, settings: dict[str, Any]) -> dict[str, Any] | None:
 
     None where a chosen file is not there.
     """
-    plain = _plain(recipe, tuple(chosen_groups(recipe, settings)))
-    if plain is None:
+    composed = compose(recipe, tuple(chosen_groups(recipe, settings)))
+    if composed is None:
         return None
+    plain = flat(composed)
     left_out = (*SPEED_ONLY, "seed")
     return {
         key: value
@@ -59,18 +60,18 @@ def chosen_groups(recipe: str, settings: dict[str, Any]) -> list[str]:
 
 
 @cache
-def _plain(recipe: str, groups: tuple[str, ...]) -> dict[str, Any] | None:
+def compose(recipe: str, groups: tuple[str, ...]) -> dict[str, Any] | None:
+    """The settings that chosen files of conf/ come to, nested; None where one is not there."""
     register(recipe, SCHEMAS[recipe])
     # within a recipe Hydra reads conf/ already, and refuses to be told so twice
     reading = GlobalHydra.instance().is_initialized()
     try:
         with nullcontext() if reading else hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            composed = hydra.compose(recipe, overrides=list(groups))
-        found = OmegaConf.to_container(composed, resolve=True)
+            found = OmegaConf.to_container(hydra.compose(recipe, overrides=list(groups)), resolve=True)
     except (HydraException, OmegaConfBaseException):
         return None
     assert isinstance(found, dict)
-    return flat(found)
+    return {str(key): value for key, value in found.items()}
 
 
 def in_hydra(value: Any) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -14,7 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from trainers.reports.tables import Row
+from heads.errors import InputError
+from trainers.reports.tables import Row, to_csv
+from trainers.runs import write_bytes, write_text
 
 # Okabe and Ito's colours that show on white and on black (Okabe and Ito 2008, Color universal design).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -134,3 +137,22 @@ def count_updates(axes: Axes) -> None:
 def key_to(each: Mapping[str, Style]) -> tuple[list[Line2D], list[str]]:
     """Handles and labels of a legend that is written by hand."""
     return [Line2D([], [], **style._asdict()) for style in each.values()], list(each)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that a report goes to.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"output={folder} cannot be made: {error.strerror}") from error
+
+
+def write_plot(folder: Path, plot: Plot) -> None:
+    """A plot's three files."""
+    write_text(folder / f"{plot.name}.csv", to_csv(plot.rows))
+    write_text(folder / f"{plot.name}.svg", plot.svg)
+    write_bytes(folder / f"{plot.name}.png", plot.png)

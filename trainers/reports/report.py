@@ -10,7 +10,7 @@ from heads.errors import InputError
 from trainers.config import ReportConfig
 from trainers.reports import contents
 from trainers.reports.curve_plots import curve_plots
-from trainers.reports.figures import Plot
+from trainers.reports.figures import Plot, make_folder, write_plot
 from trainers.reports.logs import curve_points, pretrained_runs
 from trainers.reports.page import render
 from trainers.reports.paper_table import curve_table, paper_table
@@ -18,7 +18,7 @@ from trainers.reports.plots import bars_plot, confusion_plot, transfer_plot
 from trainers.reports.scores import CellScore, cell_scores
 from trainers.reports.tables import Table, to_csv, to_latex, to_markdown
 from trainers.reports.training_plots import learning_plot, losses_plot, speed_plot
-from trainers.runs import write_bytes, write_text
+from trainers.runs import write_text
 from trainers.studies.cells import Found, find_runs
 
 
@@ -57,17 +57,12 @@ def write_report(runs: Path, folder: Path, reference: dict[str, Any] | None = No
     if not runs.is_dir():
         raise InputError(f"runs={runs} is no folder: name the one that your runs are below, such as runs=outputs")
     made = gather(runs, reference or {})
-    try:
-        (folder / "tables").mkdir(parents=True, exist_ok=True)
-        (folder / "plots").mkdir(exist_ok=True)
-    except OSError as error:
-        raise InputError(f"output={folder} cannot be made: {error.strerror}") from error
+    for part in ("tables", "plots"):
+        make_folder(folder / part)
     for table in made.tables:
         write_text(folder / "tables" / f"{table.name}.csv", to_csv(table.rows))
     for plot in made.plots:
-        write_text(folder / "plots" / f"{plot.name}.csv", to_csv(plot.rows))
-        write_text(folder / "plots" / f"{plot.name}.svg", plot.svg)
-        write_bytes(folder / "plots" / f"{plot.name}.png", plot.png)
+        write_plot(folder / "plots", plot)
     write_text(folder / "tables.md", "# Report\n\n" + "\n".join(to_markdown(table) for table in made.tables))
     write_text(folder / "tables.tex", "\n".join(to_latex(table) for table in made.tables))
     write_text(folder / "report.html", render(runs, made.found, made.tables, made.plots))
