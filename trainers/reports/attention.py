@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import PowerNorm
 
 from heads.errors import InputError
 from heads.masked_lm import mask_tokens
@@ -108,7 +108,7 @@ def attention_plot(found: Attention) -> Plot:
     name = f"attention_{found.backbone}"
     with drawing(name):
         figure = new_figure(0.8 + (side + 0.5) * columns, 0.6 + (side + 0.4) * math.ceil(n_heads / columns))
-        each, whole = panels(figure, n_heads), Normalize(0, 1)
+        each, whole = panels(figure, n_heads), PowerNorm(0.5, 0, 1)  # so that a twentieth is told from nothing
         for head, (axes, weights_TT) in enumerate(zip(each, found.weights_HTT, strict=True)):
             axes.imshow(weights_TT, norm=whole, cmap="cividis")
             _name_tokens(axes, found.tokens)
