@@ -320,3 +320,16 @@ def test_a_folder_without_runs_is_an_error(tmp_path):
     with pytest.raises(InputError, match=r"^runs=.*nowhere is no folder: name the one that your runs are below"):
         write_report(tmp_path / "nowhere", tmp_path / "report")
     assert not (tmp_path / "report").exists()
+
+
+def test_cells_of_a_sweep_are_no_references_of_themselves(tmp_path, compose):
+    for lr in (1e-3, 2e-3):
+        write_run(tmp_path / f"lr{lr}", compose("task=sst2", "backbone=tiny", f"optim.lr={lr}"), 0.5 + 100 * lr)
+    made = write_report(tmp_path, tmp_path / "report")
+    assert [score.reference for score in made.scores] == [None, None]
+    assert any("name its settings" in note for note in made.tables[0].notes)
+    for ablation in ("none", "no_aux_lm"):
+        config = compose("task=sst2", "backbone=tiny", "optim.lr=3e-3", f"ablation={ablation}")
+        write_run(tmp_path / ablation, config, 0.7)
+    made = write_report(tmp_path, tmp_path / "report")
+    assert [score.settings for score in made.scores if score.is_reference] == ["optim.lr=0.003"]

@@ -59,7 +59,6 @@ def scores_table(scores: Sequence[CellScore]) -> Table:
 
 def _score_row(score: CellScore) -> dict[str, Any]:
     base, delta, cell = score.baselines, score.delta, score.cell
-    reference = score.is_reference and any(cell.result.get("finetune") for cell in score.cell.runs)
     return {
         **who(score),
         "split": score.split,
@@ -76,7 +75,7 @@ def _score_row(score: CellScore) -> dict[str, Any]:
         "delta_high": delta.high if delta else NAN,
         "p_value": delta.p_value if delta else NAN,
         "adjusted_p": delta.adjusted_p if delta else NAN,
-        "verdict": delta.verdict.split(":")[0] if delta else "reference" if reference else "",
+        "verdict": delta.verdict.split(":")[0] if delta else "reference" if score.is_reference else "",
     }
 
 

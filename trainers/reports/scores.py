@@ -80,7 +80,7 @@ class CellScore:
 
     @property
     def is_reference(self) -> bool:
-        """Whether others may be compared with it."""
+        """Whether others are compared with it."""
         return self.reference is self.cell
 
     @property
@@ -171,7 +171,9 @@ def _compared(rows: list[CellScore], reference: dict[str, Any]) -> list[CellScor
     """With intervals and, where there is a reference, differences; Holm's correction is over one task's."""
     drawn, rows = _drawn(rows)
     candidates = [row for row in rows if all(row.cell.settings.get(key) == value for key, value in reference.items())]
-    rows = [replace(row, reference=_nearest(row, candidates)) for row in rows]
+    nearest = [_nearest(row, candidates) for row in rows]
+    used = {id(cell) for row, cell in zip(rows, nearest, strict=True) if cell is not row.cell}
+    rows = [replace(row, reference=cell if id(cell) in used else None) for row, cell in zip(rows, nearest, strict=True)]
     place = {id(row.cell): i for i, row in enumerate(rows)}
     differences: dict[int, Estimate] = {}
     for i, row in enumerate(rows):

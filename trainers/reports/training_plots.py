@@ -89,7 +89,7 @@ def speed_plot(rows: Sequence[Row]) -> Plot | None:
         _dots(left, [row["tokens_per_second"] for row in shown], 0)
         _dots(right, [100 * row["padding_fraction"] for row in shown], 1)
         left.set_yticks(range(len(shown)), [shortened(name, 44) for name in names])
-        left.invert_yaxis()
+        left.set_ylim(len(shown) - 0.4, -0.6)
         left.set(title="tokens a second", xlim=(0, None))
         right.set(title="padding, % of positions", xlim=(0, None))
         left_out = f" The first {len(shown)} of {len(rows)} cells." if len(rows) > len(shown) else ""
