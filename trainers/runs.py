@@ -186,6 +186,11 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 def write_text(file: Path, text: str) -> None:
     """Write a file whole or not at all."""
+    write_bytes(file, text.encode())
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
     partial = file.with_name(f"{file.name}.partial")
-    partial.write_text(text)
+    partial.write_bytes(content)
     os.replace(partial, file)

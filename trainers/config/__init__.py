@@ -24,6 +24,7 @@ from trainers.config.nodes import (
 from trainers.config.perplexity import PerplexityConfig
 from trainers.config.predict import PredictConfig
 from trainers.config.pretrain import CurveConfig, PretrainConfig
+from trainers.config.report import ReportConfig
 from trainers.config.task import TaskConfig
 from trainers.config.zero_shot import PromptConfig, PromptsConfig, ZeroShotConfig
 
@@ -53,6 +54,7 @@ __all__ = [
     "PretrainConfig",
     "PromptConfig",
     "PromptsConfig",
+    "ReportConfig",
     "RunConfig",
     "TaskConfig",
     "TextConfig",

@@ -1,0 +1,335 @@
+"""A report's numbers are those of result.json, its page escapes what runs hold, and 500 runs stay one page."""
+
+import csv
+import io
+import json
+import math
+import re
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from heads.errors import InputError
+from trainers.launch import CONF
+from trainers.metrics import accuracy
+from trainers.reports import report
+from trainers.reports.command import command
+from trainers.reports.logs import PretrainedRun, curve_points, pretrained_runs, thinned
+from trainers.reports.paper import PAPER_NUMBERS
+from trainers.reports.report import write_report
+from trainers.reports.tables import Table, latex, text, to_csv, to_latex, to_markdown
+from trainers.results import Predictions, write_result
+from trainers.runs import plain, read_yaml
+from trainers.statistics import intervals
+from trainers.studies.cells import Found, find_runs
+
+TRUE = np.random.default_rng(0).integers(2, size=60).tolist()
+LABELS = ["negative", "positive"]
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+    monkeypatch.setattr(intervals, "N_RESAMPLES", 40)
+
+
+def write_run(folder, config, right, *, labels=LABELS, degenerate=None):
+    """A finished run of a classification task, of which a share of the rows is right."""
+    folder.mkdir(parents=True)
+    config = replace(config, run_dir=str(folder))
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plain(config))))
+    hit = np.random.default_rng([config.seed, round(1000 * right)]).random(len(TRUE)) < right
+    values = np.where(hit, TRUE, 1 - np.array(TRUE))
+    guids = [f"validation-{i}" for i in range(len(TRUE))]
+    split = SimpleNamespace(name="validation", guids=guids, labels=TRUE)  # of which only these are read
+    found = Predictions(split, values, np.eye(2)[values])
+    (folder / "predictions.jsonl").write_text("".join(f"{line}\n" for line in found.lines(labels)))
+    score = accuracy(values, np.array(TRUE))
+    epoch = {"step": 5, "validation/accuracy": score, "train/epoch_task_loss": 0.4, "epoch": 0}
+    (folder / "log.jsonl").write_text('{"step": 1, "train/loss": 0.7}\n' + json.dumps(epoch) + "\n")
+    of_split = {"intervals": [0.4, 0.6], "majority": 0.55, "chance": 0.5}
+    asked = {name: {"validation": {"accuracy": value}} for name, value in of_split.items()}
+    train = {"kept_epoch": 1, "seconds": 2.0, "examples_per_second": 30.0, "tokens_per_second": 600.0}
+    train |= {"padding_fraction": 0.25, "processes": 1, "mixed_precision": "no"}
+    result = {
+        **{"task": config.task.name, "seed": config.seed, "finetune": {"validation": {"accuracy": score}}},
+        **{"zero_shot": asked | {"method": "heuristic", "validation": {"accuracy": 0.52}}},
+        **{"primary": {"split": "validation", "metric": "accuracy", "value": score}},
+        **{"train": train | {"parameters": 2000000, "trained_parameters": 2000000}},
+        **{"degenerate": degenerate is not None, "degenerate_reason": degenerate},
+        **{"data": {"labels": labels, "rows": {"train": 100, "validation": 60}}},
+    }
+    write_result(folder, result)
+
+
+def write_study(root, compose, rights, seeds=(0, 1, 2)):
+    """A run for each ablation and seed; rights has the share that each ablation gets right."""
+    for ablation, right in rights.items():
+        for seed in seeds:
+            config = compose("task=sst2", "backbone=tiny", f"ablation={ablation}", f"seed={seed}")
+            write_run(root / ablation / f"seed{seed}", config, right)
+
+
+def table(file):
+    return list(csv.DictReader(io.StringIO(file.read_text())))
+
+
+def test_the_tables_have_the_numbers_of_the_results(tmp_path, compose):
+    write_study(tmp_path / "runs", compose, {"none": 0.95, "no_aux_lm": 0.6})
+    made = write_report(tmp_path / "runs", tmp_path / "report")
+    results = {run.folder.parent.name: [] for run in made.found.runs}
+    for run in made.found.runs:
+        results[run.folder.parent.name].append(json.loads((run.folder / "result.json").read_text()))
+    rows = {row["ablation"] or "none": row for row in table(tmp_path / "report" / "tables" / "scores.csv")}
+    assert rows.keys() == results.keys() == {"none", "no_aux_lm"}
+    for ablation, row in rows.items():
+        primary = [result["primary"]["value"] for result in results[ablation]]
+        assert float(row["mean"]) == float(np.mean(primary))
+        assert (float(row["zero_shot"]), float(row["zero_shot_low"])) == (0.52, 0.4)
+        assert (float(row["majority"]), float(row["chance"])) == (0.55, 0.5)
+        assert float(row["mean_low"]) < float(row["mean"]) < float(row["mean_high"])
+        assert row["seeds"] == "3"
+    means = {ablation: float(row["mean"]) for ablation, row in rows.items()}
+    assert float(rows["no_aux_lm"]["delta"]) == pytest.approx(means["no_aux_lm"] - means["none"], abs=1e-12)
+    assert (rows["none"]["delta"], rows["none"]["verdict"]) == ("", "reference")
+    assert rows["no_aux_lm"]["verdict"] == "worse"
+    assert float(rows["no_aux_lm"]["delta_high"]) < 0
+    page = (tmp_path / "report" / "report.html").read_text()
+    written = (tmp_path / "report" / "tables.md").read_text(), (tmp_path / "report" / "tables.tex").read_text(), page
+    for value in means.values():
+        assert all(f"{100 * value:.2f}" in one for one in written)
+    data = json.loads(re.search(r'id="details">(.*?)</script>', page, re.DOTALL)[1])
+    assert [one["numbers"]["finetune.validation.accuracy"] for one in data["runs"]] == [
+        run.result["primary"]["value"] for run in made.found.runs
+    ]
+
+
+def test_better_is_said_only_where_the_interval_excludes_zero(tmp_path, compose):
+    write_study(tmp_path, compose, {"none": 0.7, "no_aux_lm": 0.71})
+    write_report(tmp_path, tmp_path / "report")
+    [row] = [row for row in table(tmp_path / "report" / "tables" / "scores.csv") if row["ablation"]]
+    assert float(row["delta_low"]) <= 0 <= float(row["delta_high"])
+    assert row["verdict"] == "not distinguishable"
+
+
+def test_a_single_seed_has_an_interval_over_examples_and_no_verdict(tmp_path, compose):
+    write_study(tmp_path, compose, {"none": 0.9, "no_aux_lm": 0.5}, seeds=(0,))
+    write_report(tmp_path, tmp_path / "report")
+    rows = table(tmp_path / "report" / "tables" / "scores.csv")
+    assert {row["interval_over"] for row in rows} == {"examples"}
+    assert {row["verdict"] for row in rows} == {"reference", "unknown"}
+
+
+def test_a_reference_may_be_named_and_its_lack_is_said(tmp_path, compose):
+    for lr in (1e-3, 2e-3, 4e-3):
+        for seed in (0, 1):
+            config = compose("task=sst2", "backbone=tiny", f"optim.lr={lr}", f"seed={seed}", "n_transfer=1")
+            write_run(tmp_path / f"lr{lr}" / f"seed{seed}", config, 0.5 + 100 * lr)
+    made = write_report(tmp_path, tmp_path / "report")
+    assert any("name its settings, such as reference.ablation=none" in note for note in made.tables[0].notes)
+    assert {score.settings for score in made.scores} == {"optim.lr=0.001", "optim.lr=0.002", "optim.lr=0.004"}
+    made = write_report(tmp_path, tmp_path / "report", {"optim": {"lr": 2e-3}})
+    assert [score.settings for score in made.scores if score.is_reference] == ["optim.lr=0.002"]
+    assert sum(score.delta is not None for score in made.scores) == 2
+
+
+def test_undefined_numbers_and_runs_without_predictions_are_said(tmp_path, compose):
+    write_study(tmp_path, compose, {"none": 0.9, "no_aux_lm": 0.5})
+    file = tmp_path / "none" / "seed0" / "result.json"
+    result = json.loads(file.read_text())
+    result["finetune"]["validation"]["accuracy"] = result["primary"]["value"] = None
+    file.write_text(json.dumps(result))
+    (tmp_path / "no_aux_lm" / "seed1" / "predictions.jsonl").unlink()
+    made = write_report(tmp_path, tmp_path / "report")
+    rows = {row["ablation"] or "none": row for row in table(tmp_path / "report" / "tables" / "scores.csv")}
+    assert rows["none"]["mean"] == ""
+    assert rows["no_aux_lm"]["interval_over"] == "seeds"
+    assert any("has no predictions.jsonl" in note for note in made.tables[0].notes)
+    assert "undefined" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_unfinished_runs_are_listed_and_not_averaged(tmp_path, compose):
+    write_study(tmp_path, compose, {"none": 0.9})
+    (tmp_path / "none" / "seed1" / "result.json").unlink()
+    made = write_report(tmp_path, tmp_path / "report")
+    assert [score.cell.seeds for score in made.scores] == [(0, 2)]
+    [row] = table(tmp_path / "report" / "tables" / "unfinished.csv")
+    assert row["folder"].endswith("none/seed1")
+
+
+def test_nothing_of_a_run_is_touched_and_an_old_report_is_replaced(tmp_path, compose):
+    write_study(tmp_path, compose, {"none": 0.9}, seeds=(0, 1))
+    before = {file: file.read_bytes() for file in (tmp_path / "none").rglob("*") if file.is_file()}
+    write_report(tmp_path, tmp_path / "report")
+    (tmp_path / "report" / "report.html").write_text("old")
+    write_report(tmp_path, tmp_path / "report")
+    assert before == {file: file.read_bytes() for file in (tmp_path / "none").rglob("*") if file.is_file()}
+    assert (tmp_path / "report" / "report.html").read_text().startswith("<!doctype html>")
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+EVIL = '</script><script>alert(1)</script>&"$x$'
+
+
+def test_what_runs_hold_is_escaped(tmp_path, compose):
+    config = compose("task=sst2", "backbone=tiny", "seed=0")
+    evil = replace(config, task=replace(config.task, name=EVIL), backbone=replace(config.backbone, name=EVIL))
+    write_run(tmp_path / "runs" / "a", evil, 0.8, labels=[EVIL, "b"], degenerate=EVIL)
+    write_run(tmp_path / "runs" / "b", replace(evil, n_transfer=1), 0.7, labels=[EVIL, "b"])
+    write_report(tmp_path / "runs", tmp_path / "report")
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "<script>alert" not in page
+    assert page.count("<script") == 2
+    assert "alert(1)" in page
+    data = json.loads(re.search(r'id="details">(.*?)</script>', page, re.DOTALL)[1])
+    assert (data["shared"] | data["runs"][0]["settings"])["task.name"] == EVIL
+    assert not list((tmp_path / "report").rglob("*script>*"))
+
+
+def test_special_characters_of_markdown_and_latex():
+    made = Table("x", "A | b_c", [{"a": "x|y_z*", "b": "50 %"}], [text("a", "a"), text("b", "b")])
+    assert r"| x\|y\_z\* | 50 % |" in to_markdown(made)
+    assert r"{x|y\_z*} & {50 \%} \\" in to_latex(made)
+    assert latex("a\\b") == r"a\textbackslash{}b"
+    assert to_csv([{"a": 'x,"y"\n', "b": float("nan")}, {"a": None, "b": 0.1}]) == 'a,b\n"x,""y""\n",\n,0.1\n'
+
+
+def test_500_runs_are_one_page_with_plots_of_tasks_alone(tmp_path, compose, monkeypatch):
+    write_run(tmp_path / "runs" / "one", compose("task=sst2", "backbone=tiny", "seed=0"), 0.8)
+    [one] = find_runs(tmp_path / "runs").runs
+    runs = [
+        replace(
+            one, folder=tmp_path / f"run{i}", settings=one.settings | {"seed": i % 5, "optim.lr": 1e-5 * (1 + i // 5)}
+        )
+        for i in range(500)
+    ]
+    monkeypatch.setattr(report, "find_runs", lambda folder: Found(runs, []))  # reading as many takes long
+    made = write_report(tmp_path / "runs", tmp_path / "report")
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert len(made.scores) == 100
+    assert page.count("<details data-run") == 500
+    assert page.count("<svg") == len(made.plots) <= 5
+    body = page.split('id="run-list"')[1].split("</table>")[0]
+    assert "<pre" not in body
+    data = json.loads(re.search(r'id="details">(.*?)</script>', page, re.DOTALL)[1])
+    assert set(data["runs"][7]["settings"]) == {"optim.lr", "seed"}
+    assert len(page) < 1_000_000
+
+
+def test_a_page_may_load_nothing(tmp_path, compose):
+    write_study(tmp_path, compose, {"none": 0.9})
+    write_report(tmp_path, tmp_path / "report")
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "default-src 'none'" in page
+    assert not re.search(r'(?:src|href)="(?!#)(?!data:)', page.replace("xlink:href", "href"))
+    assert "@import" not in page
+
+
+def test_ids_of_two_plots_do_not_meet(tmp_path, compose):
+    write_study(tmp_path, compose, {"none": 0.9, "no_aux_lm": 0.5})
+    page_plots = [plot.inline for plot in write_report(tmp_path, tmp_path / "report").plots]
+    assert len(page_plots) > 2
+    ids = [set(re.findall(r' id="([^"]+)"', one)) for one in page_plots]
+    assert not any(a & b for i, a in enumerate(ids) for b in ids[:i])
+    for one, own in zip(page_plots, ids, strict=True):
+        assert set(re.findall(r'(?:xlink:href="#|url\(#)([^")]+)', one)) <= own
+
+
+def test_a_command_makes_the_settings_that_it_is_of(compose, tmp_path):
+    typed = ["task=rte", "backbone=tiny_bert", "optim.lr=3e-4", "seed=3", "data=sample", "train.epochs=2", "n_frozen=1"]
+    config = compose(*typed)
+    write_run(tmp_path / "run", config, 0.7)
+    [run] = find_runs(tmp_path).runs
+    said = command("finetune", run.settings)
+    words = said.split()
+    assert words[:2] == ["python", "recipes/finetune.py"]
+    assert {"task=rte", "backbone=tiny_bert", "data=sample", "seed=3", "optim.lr=0.0003", "n_frozen=1"} <= set(words)
+    assert plain(compose(*words[2:])) | {"run_dir": ""} == plain(config) | {"run_dir": ""}
+    assert command("finetune", run.settings | {"task.name": "nowhere"}) is None
+
+
+def test_the_papers_numbers_are_of_tasks_and_metrics_there_are():
+    assert len(PAPER_NUMBERS) > 50
+    for number in PAPER_NUMBERS:
+        task = read_yaml(CONF / "task" / f"{number.task}.yaml")
+        assert number.metric in task["metrics"], number
+        assert number.split in task["splits"], number
+        assert 10 < number.percent < 100
+
+
+def test_bert_s_averages_are_those_of_its_columns():
+    for name, average in (("BERT base", 79.6), ("BERT large", 82.1)):
+        columns = [number.percent for number in PAPER_NUMBERS if number.model.name == name]
+        assert len(columns) == 9
+        assert round(float(np.mean(columns)), 1) == average
+
+
+def test_the_paper_s_numbers_stand_beside_ours_with_what_differs(tmp_path, compose):
+    write_study(tmp_path, compose, {"none": 0.9, "no_aux_lm": 0.5})
+    write_report(tmp_path, tmp_path / "report")
+    rows = {row["ablation"] or "none": row for row in table(tmp_path / "report" / "tables" / "paper.csv")}
+    assert {name: float(row["paper_percent"]) for name, row in rows.items()} == {"none": 91.3, "no_aux_lm": 92.0}
+    assert rows["none"]["source"] == "GPT-1, table 4"
+    assert rows["none"]["differs"] == "tiny (2 M, random weights) for GPT-1 (117 M); validation, not test"
+
+
+def test_a_curve_finds_the_best_supervised_number_of_its_task(tmp_path):
+    line = {"step": 1, "task": "sst2", "split": "validation", "rows": 9, "metric": "accuracy", "score": 0.716}
+    line |= {"chance": 0.5, "best_supervised": None, "normalized": None}
+    lines = [line, line | {"metric": "f1"}, line | {"best_supervised": 0.716}, line | {"task": "dpr"}]
+    (tmp_path / "zero_shot_curve.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in lines) + '{"torn')
+    points = curve_points(PretrainedRun(tmp_path, "a", "causal"))
+    assert [point["normalized"] for point in points] == [pytest.approx(0.5), None, 1.0, None]
+
+
+def test_pretraining_runs_are_told_apart_and_a_causal_one_is_first(tmp_path):
+    for name, backbone in (("a", "mini_bert"), ("b", "mini_gpt"), ("c", "mini_gpt")):
+        (tmp_path / name).mkdir()
+        family = "causal" if backbone == "mini_gpt" else "bidirectional"
+        settings = {
+            "corpus": {"name": "files"},
+            "seed": 0,
+            "run_dir": name,
+            "backbone": {"name": backbone, "family": family},
+        }
+        (tmp_path / name / "config.yaml").write_text(OmegaConf.to_yaml(settings))
+        (tmp_path / name / "log.jsonl").write_text("")
+    (tmp_path / "b" / "result.json").write_text("{}")
+    runs = pretrained_runs(find_runs(tmp_path))
+    assert [run.name for run in runs] == [
+        "mini_gpt seed 0",
+        "mini_gpt seed 0, unfinished",
+        "mini_bert seed 0, unfinished",
+    ]
+
+
+def test_thinning_keeps_the_mean_and_the_ends():
+    lines = [{"step": step, "x": float(step)} for step in range(1, 5001)]
+    steps, values = thinned(lines, "x")
+    assert len(steps) <= 301
+    assert (steps[0], steps) == (1.0, values)
+    assert thinned(lines, "y") == ([], [])
+    assert math.isclose(steps[-1], 5000, rel_tol=0.02)
+
+
+def test_a_folder_without_runs_is_an_error(tmp_path):
+    with pytest.raises(InputError, match=r"holds no run .*name the folder that your runs are below"):
+        write_report(tmp_path, tmp_path / "report")
+    with pytest.raises(InputError, match=r"^runs=.*nowhere is no folder: name the one that your runs are below"):
+        write_report(tmp_path / "nowhere", tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+def test_cells_of_a_sweep_are_no_references_of_themselves(tmp_path, compose):
+    for lr in (1e-3, 2e-3):
+        write_run(tmp_path / f"lr{lr}", compose("task=sst2", "backbone=tiny", f"optim.lr={lr}"), 0.5 + 100 * lr)
+    made = write_report(tmp_path, tmp_path / "report")
+    assert [score.reference for score in made.scores] == [None, None]
+    assert any("name its settings" in note for note in made.tables[0].notes)
+    for ablation in ("none", "no_aux_lm"):
+        config = compose("task=sst2", "backbone=tiny", "optim.lr=3e-3", f"ablation={ablation}")
+        write_run(tmp_path / ablation, config, 0.7)
+    made = write_report(tmp_path, tmp_path / "report")
+    assert [score.settings for score in made.scores if score.is_reference] == ["optim.lr=0.003"]

@@ -1,0 +1,1 @@
+"""Reports: runs as tables, plots and one page, beside the papers' numbers."""

@@ -1,0 +1,92 @@
+"""A run's settings as what was typed: the command that would make it, and its difference from the plain one."""
+
+import re
+import shlex
+from contextlib import nullcontext
+from functools import cache
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from trainers.config import SPEED_ONLY, FinetuneConfig, PretrainConfig, flat
+from trainers.launch import CONF, register
+from trainers.runs import FILLED_IN, is_under
+
+SCHEMAS: dict[str, type] = {"finetune": FinetuneConfig, "zero_shot": FinetuneConfig, "pretrain": PretrainConfig}
+
+
+def command(recipe: str, settings: dict[str, Any]) -> str | None:
+    """What to type for a run with these flat settings; None where a file of conf/ that it names is not there."""
+    chosen, changed = chosen_groups(recipe, settings), typed(recipe, settings)
+    if changed is None:
+        return None
+    words = [*chosen, f"seed={settings['seed']}", *(f"{key}={in_hydra(value)}" for key, value in changed.items())]
+    return " ".join([f"python recipes/{recipe}.py", *(shlex.quote(word) for word in words)])
+
+
+def typed(recipe: str, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """Flat settings that differ from those of the chosen files; the seed and what changes no number left out.
+
+    None where a chosen file is not there.
+    """
+    composed = compose(recipe, tuple(chosen_groups(recipe, settings)))
+    if composed is None:
+        return None
+    plain = flat(composed)
+    left_out = (*SPEED_ONLY, "seed")
+    return {
+        key: value
+        for key, value in settings.items()
+        if not is_under(key, left_out) and not (key in FILLED_IN and not plain.get(key)) and plain.get(key) != value
+    }
+
+
+def chosen_groups(recipe: str, settings: dict[str, Any]) -> list[str]:
+    """The files of conf/ that the settings name, as one types them; those that stand for themselves are left out."""
+    if recipe == "pretrain":
+        return [f"backbone={settings['backbone.name']}", f"corpus={settings['corpus.name']}"]
+    usual = {"ablation": "none", "peft.method": "none", "zero_shot.method": "auto"}
+    named = {key: settings.get(key, plain) for key, plain in usual.items()}
+    return [
+        f"task={settings['task.name']}",
+        f"backbone={settings['backbone.name']}",
+        *(["data=sample"] if settings.get("data.sample") else []),
+        *(f"{key.split('.')[0]}={named[key]}" for key, plain in usual.items() if named[key] != plain),
+    ]
+
+
+@cache
+def compose(recipe: str, groups: tuple[str, ...]) -> dict[str, Any] | None:
+    """The settings that chosen files of conf/ come to, nested; None where one is not there."""
+    register(recipe, SCHEMAS[recipe])
+    # within a recipe Hydra reads conf/ already, and refuses to be told so twice
+    reading = GlobalHydra.instance().is_initialized()
+    try:
+        with nullcontext() if reading else hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            found = OmegaConf.to_container(hydra.compose(recipe, overrides=list(groups)), resolve=True)
+    except (HydraException, OmegaConfBaseException):
+        return None
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items()}
+
+
+def in_hydra(value: Any) -> str:
+    """A value as Hydra's grammar reads it.
+
+    >>> in_hydra(None), in_hydra([1, "a b"]), in_hydra(True)
+    ('null', "[1,'a b']", 'true')
+    """
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"[{','.join(in_hydra(one) for one in value)}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{in_hydra(one)}' for key, one in value.items())}}}"
+    text = str(value)
+    if isinstance(value, str) and not re.fullmatch(r"[\w./@+-]+", text):
+        return "'" + text.replace("'", "\\'") + "'"
+    return text

@@ -1,0 +1,207 @@
+"""The tables of a report: scores, every number, the papers' beside ours, GLUE, speed, and what is not finished."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from heads.errors import InputError
+from trainers.metrics import GLUE_TASKS
+from trainers.reports import tables
+from trainers.reports.paper import GLUE_SCORES, GPT1
+from trainers.reports.scores import NAN, CellScore, told_apart
+from trainers.reports.tables import Column, Row, Shown, Table, in_percent
+from trainers.statistics.intervals import over_seeds
+from trainers.studies.cells import Cell, FinishedRun, Unfinished, group
+from trainers.studies.glue import glue_summary
+
+WHO = [
+    tables.text("task", "task"),
+    tables.text("backbone", "backbone"),
+    tables.text("ablation", "ablation"),
+    tables.text("settings", "settings"),
+]
+
+
+def who(score: CellScore) -> dict[str, str]:
+    """What names a cell in every table."""
+    ablation = "" if score.ablation == "none" else score.ablation
+    return {"task": score.task, "backbone": score.backbone, "ablation": ablation, "settings": score.settings}
+
+
+def scores_table(scores: Sequence[CellScore]) -> Table:
+    """One row for each cell: its primary number beside stage 0's and the reference's."""
+    columns = [
+        *WHO,
+        tables.text("metric", "metric"),
+        tables.text("seeds", "seeds"),
+        tables.text("degenerate", "degenerate"),
+        tables.interval("mean", "mean [95 %]"),
+        tables.interval("zero_shot", "zero-shot [95 %]"),
+        tables.percent("majority", "majority"),
+        tables.percent("chance", "chance"),
+        tables.interval("delta", "− reference [95 %]", signed=True),
+        Column("p (Holm)", lambda row: Shown(_p(row["adjusted_p"]), row["adjusted_p"])),
+        tables.text("verdict", "verdict"),
+    ]
+    notes = [
+        "Mean over seeds, in percent, on the split that chose the model. Intervals are Student's, over seeds and "
+        "examples together; of a single seed the bootstrap's over examples alone, which says nothing of other seeds.",
+        "A cell is better or worse than its reference (bold) where the interval of the difference excludes 0 and the "
+        "p-value, corrected by Holm over the task, is below 0.05.",
+        *dict.fromkeys(f"{score.task}, {score.name}: {score.note}" for score in scores if score.note),
+        *_without_reference(scores),
+    ]
+    rows = [_score_row(score) for score in scores]
+    return Table("scores", "Scores", rows, columns, notes, strong=lambda row: row["verdict"] == "reference")
+
+
+def _score_row(score: CellScore) -> dict[str, Any]:
+    base, delta, cell = score.baselines, score.delta, score.cell
+    return {
+        **who(score),
+        "split": score.split,
+        "metric": score.metric,
+        "seeds": len(cell.seeds),
+        "degenerate": len(cell.degenerate) or None,
+        "mean": score.mean,
+        "mean_low": score.interval.low,
+        "mean_high": score.interval.high,
+        "interval_over": score.interval.over,
+        **base._asdict(),
+        "delta": delta.value if delta else NAN,
+        "delta_low": delta.low if delta else NAN,
+        "delta_high": delta.high if delta else NAN,
+        "p_value": delta.p_value if delta else NAN,
+        "adjusted_p": delta.adjusted_p if delta else NAN,
+        "verdict": delta.verdict.split(":")[0] if delta else "reference" if score.is_reference else "",
+    }
+
+
+def _p(value: float) -> str:
+    if not math.isfinite(value):
+        return ""
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
+def _without_reference(scores: Sequence[CellScore]) -> list[str]:
+    """A line for each task with several tuned cells and nothing that they can be compared with."""
+    tuned = [score for score in scores if math.isfinite(score.mean)]
+    lost = sorted({s.task for s in tuned if s.reference is None and sum(o.task == s.task for o in tuned) > 1})
+    return [
+        f"{task}: some cells have no reference, or several; name its settings, such as reference.ablation=none or "
+        "reference.optim.lr=1e-5"
+        for task in lost
+    ]
+
+
+def numbers_table(scores: Sequence[CellScore]) -> Table:
+    """Every split and metric of every cell over its seeds."""
+    rows = [row for score in scores for row in _number_rows(score)]
+    columns = [
+        *WHO,
+        tables.text("split", "split"),
+        tables.text("metric", "metric"),
+        tables.text("seeds", "seeds"),
+        tables.interval("mean", "mean [95 % over seeds]"),
+        tables.percent("sd", "sd"),
+        tables.percent("median", "median"),
+    ]
+    notes = ["Intervals are Student's over seeds, on these very examples."]
+    return Table("numbers", "Every split and metric", rows, columns, notes)
+
+
+def _number_rows(score: CellScore) -> list[dict[str, Any]]:
+    rows = []
+    for split, metrics in score.cell.runs[0].result.get("finetune", {}).items():
+        for metric in metrics:
+            found = over_seeds(score.cell.values(f"finetune.{split}.{metric}"))
+            rows.append(
+                {
+                    **who(score),
+                    **{"split": split, "metric": metric, "seeds": found.n, "mean": found.mean},
+                    **{"mean_low": found.interval[0], "mean_high": found.interval[1]},
+                    **{"sd": found.sd, "median": found.median},
+                }
+            )
+    return rows
+
+
+def glue_table(runs: Sequence[FinishedRun]) -> Table:
+    """The GLUE score of each configuration that was run on two of its tasks or more."""
+    tuned = [run for run in runs if run.settings.get("task.name") in GLUE_TASKS and "finetune" in run.result]
+    rows, notes = [], ["The mean over seeds of each number, of the validation splits: not the server's."]
+    for cell in group(tuned, apart_from=("seed", "task")):
+        if len({run.settings["task.name"] for run in cell.runs}) < 2:
+            continue
+        try:
+            rows.append(_glue_row(cell))
+        except InputError as error:
+            notes.append(str(error))
+    if any(row["backbone"] == GPT1.backbone for row in rows):
+        source, printed = GLUE_SCORES[GPT1]
+        notes.append(f"{source}: {printed}, of the test sets.")
+    columns = [
+        *WHO[1:],
+        tables.percent("glue", "GLUE"),
+        *(tables.percent(task, task) for task in GLUE_TASKS),
+        tables.text("missing", "missing"),
+    ]
+    return Table("glue", "GLUE score", rows, columns, notes)
+
+
+def _glue_row(cell: Cell) -> Row:
+    found = glue_summary(cell.runs, over="mean")
+    names = sorted({line.split(":")[0] for line in found.missing})
+    ablation = cell.settings["ablation"]
+    return {
+        "backbone": cell.settings["backbone.name"],
+        "ablation": "" if ablation == "none" else ablation,
+        "settings": told_apart(cell, "finetune"),
+        "glue": found.score,
+        **{task: found.tasks[task].score if task in found.tasks else None for task in GLUE_TASKS},
+        "missing": ", ".join(names) or None,
+    }
+
+
+def speed_table(scores: Sequence[CellScore]) -> Table:
+    """Throughput, padding and size of each cell's runs."""
+    rows = [_speed_row(score) for score in scores if "train" in score.cell.runs[0].result]
+    columns = [
+        *WHO,
+        tables.text("processes", "processes"),
+        tables.text("mixed_precision", "precision"),
+        *(
+            Column(name, _whole(key))
+            for key, name in (("examples_per_second", "examples/s"), ("tokens_per_second", "tokens/s"))
+        ),
+        Column(
+            "padding", lambda row: Shown(f"{in_percent(row['padding_fraction'], digits=1)} %", row["padding_fraction"])
+        ),
+        Column("seconds", _whole("seconds")),
+        Column("trained parameters", lambda row: Shown(f"{row['trained_parameters']:,}", row["trained_parameters"])),
+    ]
+    return Table("speed", "Throughput and padding", rows, columns, ["Means over seeds; seconds are of updates alone."])
+
+
+def _whole(key: str) -> Any:
+    return lambda row: Shown(f"{row[key]:,.0f}", row[key])
+
+
+def _speed_row(score: CellScore) -> Row:
+    runs = score.cell.runs
+    keys = ("examples_per_second", "tokens_per_second", "padding_fraction", "seconds")
+    means = {key: float(np.mean([run.result["train"][key] for run in runs])) for key in keys}
+    same = {
+        key: ", ".join(dict.fromkeys(str(run.result["train"][key]) for run in runs))
+        for key in ("processes", "mixed_precision")
+    }
+    return {**who(score), **same, **means, "trained_parameters": runs[0].result["train"]["trained_parameters"]}
+
+
+def unfinished_table(unfinished: Sequence[Unfinished]) -> Table:
+    """The runs that no number is of."""
+    rows = [{"folder": str(one.folder), "reason": one.reason} for one in unfinished]
+    columns = [tables.text("folder", "folder"), tables.text("reason", "why it is not counted")]
+    return Table("unfinished", "Unfinished runs", rows, columns)

@@ -1,0 +1,92 @@
+"""One page that needs nothing else: tables that sort, plots, and each run's settings, rendered when asked for."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from trainers.config import flat
+from trainers.reports.command import command
+from trainers.reports.figures import Plot
+from trainers.reports.tables import Table
+from trainers.results import finite
+from trainers.studies.cells import FinishedRun, Found
+
+ROOM = Path(__file__).resolve().parent
+
+
+def render(runs: Path, found: Found, tables: Sequence[Table], plots: Sequence[Plot]) -> str:
+    """The page as text; whatever a run holds is escaped, and the page may load nothing and run nothing but its own."""
+    script, style = ((ROOM / name).read_text() for name in ("page.js", "page.css"))
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string((ROOM / "page.html").read_text()).render(
+        folder=str(runs),
+        date=date.today().isoformat(),
+        n_finished=len(found.runs),
+        n_unfinished=len(found.unfinished),
+        tables={table.name: table for table in tables},
+        plots=[(plot, Markup(plot.inline)) for plot in plots],
+        rows=[_row(run) for run in found.runs],
+        data=run_details(found.runs),
+        script=Markup(script),
+        style=Markup(style),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def recipe_of(run: FinishedRun) -> str:
+    """Which recipe made a run, by what its result holds."""
+    if "held_out" in run.result:
+        return "pretrain"
+    return "finetune" if "finetune" in run.result else "zero_shot"
+
+
+def _row(run: FinishedRun) -> dict[str, Any]:
+    """What the list of runs shows of one."""
+    primary = run.result.get("primary", {})
+    held_out = run.result.get("held_out", {}).get("perplexity")
+    return {
+        "folder": str(run.folder),
+        "recipe": recipe_of(run),
+        "task": run.settings.get("task.name", ""),
+        "backbone": run.settings["backbone.name"],
+        "ablation": run.settings.get("ablation", "none"),
+        "seed": run.seed,
+        "metric": primary.get("metric", "perplexity" if held_out is not None else ""),
+        "value": primary.get("value", held_out),
+        "degenerate": run.result.get("degenerate_reason") or "",
+    }
+
+
+def run_details(runs: Sequence[FinishedRun]) -> dict[str, Any]:
+    """Each run's command, numbers and settings; settings that all runs share are there once."""
+    first = runs[0].settings if runs else {}
+    shared = {key: value for key, value in first.items() if all(_has(run, key, value) for run in runs)}
+    return {
+        "shared": finite(shared),
+        "runs": [
+            {
+                "command": command(recipe_of(run), run.settings),
+                "settings": finite({key: value for key, value in run.settings.items() if key not in shared}),
+                "numbers": _numbers(run),
+            }
+            for run in runs
+        ],
+    }
+
+
+def _has(run: FinishedRun, key: str, value: Any) -> bool:
+    return key in run.settings and run.settings[key] == value
+
+
+def _numbers(run: FinishedRun) -> dict[str, Any]:
+    """The scores of a run as its result.json has them, undefined ones too."""
+    scores = {stage: run.result[stage] for stage in ("finetune", "held_out", "train") if stage in run.result}
+    asked = run.result.get("zero_shot", {})
+    splits = {split: asked[split] for split in asked.get("chance", {})}
+    return flat(scores | ({"zero_shot": splits} if splits else {}))

@@ -1,0 +1,228 @@
+"""The plots of what a task's cells scored: layer transfer, bars, confusion matrices."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from heads.errors import InputError
+from trainers.reports.contents import who
+from trainers.reports.figures import (
+    GREY,
+    INK,
+    MOST_LINES,
+    Plot,
+    drawing,
+    finish,
+    legend_below,
+    new_figure,
+    shortened,
+    styles,
+)
+from trainers.reports.logs import kept_train_score
+from trainers.reports.scores import CellScore
+
+MOST_BARS = 30
+MOST_MATRICES = 6
+MOST_LABELS = 12
+
+
+def transfer_plot(task: str, scores: Sequence[CellScore]) -> Plot | None:
+    """The score over the number of transferred layers (GPT-1, figure 2 left), a line for each other difference."""
+    lines: dict[str, list[CellScore]] = {}
+    for score in scores:
+        if _layers(score) is not None and score.ablation == "none":
+            lines.setdefault(_apart_from_layers(score), []).append(score)
+    lines = {name: sorted(line, key=lambda s: _layers(s) or 0) for name, line in lines.items() if len(line) > 1}
+    if not lines:
+        return None
+    rows: list[dict[str, Any]] = []
+    with drawing(f"{task}_transfer"):
+        figure = new_figure(6.4, 4.0)
+        axes = figure.add_subplot()
+        for (name, line), style in zip(list(lines.items())[:MOST_LINES], styles(MOST_LINES), strict=False):
+            rows += _transfer_line(axes, name, line, style._asdict())
+        layers = sorted({_layers(score) or 0 for line in lines.values() for score in line})
+        axes.set_xticks(layers, [{-1: "none", 0: "emb."}.get(n, str(n)) for n in layers])
+        axes.set(xlabel="layers transferred (emb.: embeddings alone)", ylabel=f"{scores[0].metric}, %")
+        for reference in (score for score in scores if score.is_reference and _layers(score) is None):
+            axes.axhline(
+                100 * reference.mean, color=INK, linestyle="dashdot", linewidth=1.1, label=f"{reference.name}: all"
+            )
+        _guess(axes, next(iter(lines.values()))[0], horizontal=True)
+        legend_below(figure, *axes.get_legend_handles_labels())
+        caption = "Mean over seeds; the band is its 95 % interval over seeds and examples."
+        if any(math.isfinite(row["train"]) for row in rows):
+            caption += " Thin and dotted: the train rows."
+        return finish(figure, f"{task}_transfer", f"{task}: layers transferred", caption, rows)
+
+
+def _layers(score: CellScore) -> int | None:
+    return score.cell.settings.get("n_transfer")
+
+
+def _apart_from_layers(score: CellScore) -> str:
+    said = [part for part in score.settings.split(" ") if not part.startswith("n_transfer=")]
+    return " ".join([score.backbone, *said])
+
+
+def _transfer_line(axes: Axes, name: str, line: list[CellScore], style: dict[str, Any]) -> list[dict[str, Any]]:
+    layers = [_layers(score) or 0 for score in line]
+    means = [100 * score.mean for score in line]
+    low, high = ([100 * score.interval[end] for score in line] for end in (0, 1))
+    train = [float(np.mean([kept_train_score(run, score.metric) for run in score.cell.runs])) for score in line]
+    axes.fill_between(layers, low, high, color=style["color"], alpha=0.18, linewidth=0)
+    axes.plot(layers, means, label=shortened(name), **style)
+    dotted = {"color": style["color"], "linestyle": "dotted", "linewidth": 1.1}
+    axes.plot(layers, [100 * value for value in train], **dotted)
+    return [
+        {
+            **who(score),
+            "n_transfer": n,
+            "mean": score.mean,
+            "low": score.interval.low,
+            "high": score.interval.high,
+            "train": t,
+        }
+        for score, n, t in zip(line, layers, train, strict=True)
+    ]
+
+
+def bars_plot(task: str, scores: Sequence[CellScore]) -> Plot | None:
+    """Each cell's score with its interval, beside zero-shot; points of a layer-transfer curve left out."""
+    cells = [score for score in scores if _layers(score) is None or score.ablation != "none"]
+    if len(cells) < 2:
+        return None
+    kept = sorted(cells, key=lambda score: (score.is_reference, score.mean))[-MOST_BARS:]
+    with drawing(f"{task}_bars"):
+        figure = new_figure(6.8, 1.5 + 0.42 * len(kept))
+        axes = figure.add_subplot()
+        for place, score in enumerate(kept):
+            _bar(axes, place, score)
+        axes.set_yticks(range(len(kept)), [shortened(score.name, 44) for score in kept])
+        axes.set(xlabel=f"{kept[0].metric}, %", ylim=(-0.6, len(kept) - 0.4))
+        axes.grid(visible=False, axis="y")
+        _guess(axes, kept[-1], horizontal=False)
+        legend_below(figure, *_unique(axes))
+        left_out = f" The {MOST_BARS} best of {len(cells)} cells." if len(cells) > MOST_BARS else ""
+        caption = (
+            f"Bars: mean over seeds, with its 95 % interval; each circle is a seed. Hatched: the reference.{left_out}"
+        )
+        rows = [_bar_row(score) for score in reversed(kept)]
+        return finish(figure, f"{task}_bars", f"{task}: cells", caption, rows)
+
+
+def _bar(axes: Axes, place: int, score: CellScore) -> None:
+    blue, orange = styles(2)[0].color, styles(2)[1].color
+    reference = score.is_reference
+    axes.barh(
+        place,
+        100 * score.mean,
+        height=0.62,
+        color=blue,
+        alpha=0.55,
+        edgecolor=INK,
+        linewidth=0.8,
+        hatch="///" if reference else "",
+    )
+    if math.isfinite(score.interval.low):
+        ends = [[100 * (score.mean - score.interval.low)], [100 * (score.interval.high - score.mean)]]
+        axes.errorbar([100 * score.mean], [place], xerr=ends, color=INK, capsize=4, linewidth=1.4)
+    seeds = 100 * score.cell.values(f"finetune.{score.split}.{score.metric}")
+    axes.plot(
+        seeds,
+        np.full(len(seeds), place - 0.2),
+        "o",
+        markersize=3.5,
+        markerfacecolor="none",
+        markeredgecolor=INK,
+        label="a seed",
+    )
+    if math.isfinite(score.baselines.zero_shot):
+        axes.plot(
+            [100 * score.baselines.zero_shot],
+            [place],
+            "D",
+            color=orange,
+            markersize=6,
+            markeredgecolor=INK,
+            label="zero-shot",
+        )
+
+
+def _bar_row(score: CellScore) -> dict[str, Any]:
+    ends = {"low": score.interval.low, "high": score.interval.high}
+    return {**who(score), "metric": score.metric, "mean": score.mean, **ends, **score.baselines._asdict()}
+
+
+def _guess(axes: Axes, score: CellScore, *, horizontal: bool) -> None:
+    """Chance and the majority class, where a cell knows them; they are often the same."""
+    mark = axes.axhline if horizontal else axes.axvline
+    if math.isfinite(score.baselines.majority):
+        mark(100 * score.baselines.majority, color=GREY, linestyle="dashed", linewidth=1.8, label="majority")
+    if math.isfinite(score.baselines.chance):
+        mark(100 * score.baselines.chance, color=INK, linestyle="dotted", linewidth=1.2, label="chance")
+
+
+def _unique(axes: Axes) -> tuple[list[Any], list[str]]:
+    found = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    return list(found.values()), list(found)
+
+
+def confusion_plot(task: str, scores: Sequence[CellScore]) -> Plot | None:
+    """True against predicted class, added over seeds, for the reference and the best cells."""
+    ranked = sorted(scores, key=lambda score: (not score.is_reference, -score.mean))[:MOST_MATRICES]
+    labels = ranked[0].cell.runs[0].result["data"]["labels"] if ranked else []
+    if not 2 <= len(labels) <= MOST_LABELS or ranked[0].cell.settings["task.structure"] == "multiple_choice":
+        return None
+    tables = [(score, table) for score in ranked if (table := _counts(score, len(labels))) is not None]
+    if not tables:
+        return None
+    columns = min(len(tables), 3)
+    lines = math.ceil(len(tables) / columns)
+    with drawing(f"{task}_confusion"):
+        figure = new_figure(0.7 + 2.9 * columns, 0.6 + 2.7 * lines)
+        each = figure.subplots(lines, columns, squeeze=False).ravel()
+        for axes, (score, counts) in zip(each, tables, strict=False):
+            _matrix(axes, counts, labels, shortened(score.name, 34))
+        for axes in each[len(tables) :]:
+            axes.set_axis_off()
+        caption = f"Rows of {ranked[0].split}, added over seeds; the shade is the share of a true class."
+        rows = [
+            {**who(score), "true": labels[i], "predicted": labels[j], "count": int(counts[i, j])}
+            for score, counts in tables
+            for i in range(len(labels))
+            for j in range(len(labels))
+        ]
+        return finish(figure, f"{task}_confusion", f"{task}: confusion matrices", caption, rows)
+
+
+def _counts(score: CellScore, n: int) -> np.ndarray | None:
+    counts = np.zeros((n, n), dtype=int)
+    try:
+        for run in score.cell.runs:
+            rows = run.rows(score.split)
+            np.add.at(counts, (rows.references_N, rows.predictions_N), 1)
+    except InputError:  # no predictions to count; the scores' table says why
+        return None
+    return counts
+
+
+def _matrix(axes: Axes, counts: np.ndarray, labels: Sequence[str], title: str) -> None:
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for i, j in np.ndindex(counts.shape):
+        # near black and near white: INK would turn white on a dark page
+        color = "#fdfdfd" if shares[i, j] > 0.55 else "#0b0b0b"
+        axes.text(
+            j, i, f"{counts[i, j]:,}", ha="center", va="center", color=color, fontsize=9 if len(labels) < 6 else 7
+        )
+    short = [shortened(label, 14) for label in labels]
+    axes.set_xticks(
+        range(len(labels)), short, rotation=0 if len(labels) < 4 else 40, ha="center" if len(labels) < 4 else "right"
+    )
+    axes.set_yticks(range(len(labels)), short, rotation=90 if len(labels) < 4 else 0, va="center")
+    axes.grid(visible=False)
+    axes.set(xlabel="predicted", ylabel="true", title=title)

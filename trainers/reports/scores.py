@@ -1,0 +1,238 @@
+"""The cells of a report: what each scored, with its interval, and what it is worth against its reference."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from heads.errors import InputError
+from trainers.config import flat
+from trainers.reports.command import in_hydra, typed
+from trainers.statistics.comparison import compare, holm, verdict
+from trainers.statistics.crossed import SeedScores, example_interval, mean_estimate
+from trainers.statistics.intervals import Estimate, seed_estimate
+from trainers.studies.cells import Cell, FinishedRun, check_same_examples, group
+
+# The settings of a cell that others are compared with, unless others are named: the paper's full method.
+FULL: dict[str, Any] = {
+    "ablation": "none",
+    "peft.method": "none",
+    "n_transfer": None,
+    "n_frozen": None,
+    "n_reinit": 0,
+    "init_from": None,
+}
+NAN = float("nan")
+
+
+class Interval(NamedTuple):
+    """The 95 % interval of a number, and what was drawn for it: seeds and examples, seeds, examples or nothing."""
+
+    low: float
+    high: float
+    over: str
+
+
+class Baselines(NamedTuple):
+    """What stage 0 found on a split and metric; NaN where there is nothing."""
+
+    zero_shot: float
+    zero_shot_low: float
+    zero_shot_high: float
+    majority: float
+    chance: float
+
+
+class Delta(NamedTuple):
+    """A cell minus its reference."""
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+    adjusted_p: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class CellScore:
+    """One cell's primary number.
+
+    settings is what its runs have typed, of what the task's cells differ in; mean is NaN for stage 0 alone. delta is
+    None for a cell that is its own reference or has none; note says what could not be computed, and why.
+    """
+
+    cell: Cell
+    task: str
+    backbone: str
+    ablation: str
+    settings: str
+    split: str
+    metric: str
+    mean: float
+    interval: Interval
+    baselines: Baselines
+    reference: Cell | None = None
+    delta: Delta | None = None
+    note: str = ""
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether others are compared with it."""
+        return self.reference is self.cell
+
+    @property
+    def name(self) -> str:
+        """Backbone, ablation and settings in one line."""
+        ablation = "" if self.ablation == "none" else self.ablation
+        return " ".join(part for part in (self.backbone, ablation, self.settings) if part)
+
+
+def cell_scores(runs: Sequence[FinishedRun], reference: dict[str, Any]) -> list[CellScore]:
+    """A row for each cell, task by task; reference names settings of the cells to compare with, {} the full method.
+
+    Raises:
+        InputError: two runs have all settings in common.
+    """
+    tuned = [run for run in runs if "finetune" in run.result]
+    asked = [run for run in runs if "finetune" not in run.result and "zero_shot" in run.result]
+    found: list[CellScore] = []
+    for task in sorted({run.settings["task.name"] for run in [*tuned, *asked]}):
+        cells = group([run for run in tuned if run.settings["task.name"] == task])
+        found += _compared(_of_task(cells, "finetune"), flat(reference) or FULL)
+        found += _of_task(group([run for run in asked if run.settings["task.name"] == task]), "zero_shot")
+    return found
+
+
+def _of_task(cells: list[Cell], recipe: str) -> list[CellScore]:
+    """The rows of one task's cells, before they are compared: the best first within each backbone."""
+    rows = _with_guesses([_score(cell, told_apart(cell, recipe)) for cell in cells])
+    return sorted(rows, key=lambda row: (row.backbone, -row.mean if math.isfinite(row.mean) else math.inf))
+
+
+def told_apart(cell: Cell, recipe: str) -> str:
+    """What one types for this cell besides its task, backbone and ablation, of what the cells differ in."""
+    said = typed(recipe, cell.runs[0].settings)
+    each = {key: value for key, value in (cell.differs if said is None else said).items() if key in cell.differs}
+    return " ".join(f"{key}={in_hydra(value)}" for key, value in each.items() if key != "ablation")
+
+
+def _with_guesses(rows: list[CellScore]) -> list[CellScore]:
+    """Chance and majority in cells without stage 0, from those that score as many rows of the split."""
+    known = {_scored_rows(row): row.baselines for row in rows if math.isfinite(row.baselines.chance)}
+
+    def guesses(row: CellScore) -> Baselines:
+        found = known.get(_scored_rows(row), row.baselines)
+        return row.baselines._replace(chance=found.chance, majority=found.majority)
+
+    return [replace(row, baselines=guesses(row)) for row in rows]
+
+
+def _scored_rows(row: CellScore) -> tuple[Any, ...]:
+    return row.split, row.metric, row.cell.runs[0].result.get("data", {}).get("rows", {}).get(row.split)
+
+
+def _score(cell: Cell, settings_apart: str) -> CellScore:
+    settings, primary = cell.settings, cell.runs[0].result["primary"]
+    split, metric = primary["split"], primary["metric"]
+    tuned = "finetune" in cell.runs[0].result
+    values = cell.values(f"finetune.{split}.{metric}") if tuned else np.array([NAN])
+    return CellScore(
+        cell,
+        settings["task.name"],
+        settings["backbone.name"],
+        settings["ablation"],
+        settings_apart,
+        split,
+        metric,
+        mean=float(values.mean()),
+        interval=Interval(NAN, NAN, "nothing"),
+        baselines=baselines(cell, split, metric),
+    )
+
+
+def baselines(cell: Cell, split: str, metric: str) -> Baselines:
+    """Stage 0's numbers, which the seeds of a cell share; the interval of the first, where they do."""
+
+    def mean(node: str) -> float:
+        values = [flat(run.result).get(f"zero_shot.{node}{split}.{metric}") for run in cell.runs]
+        return float(np.mean([NAN if value is None else value for value in values]))
+
+    first = cell.runs[0].result.get("zero_shot", {})
+    bounds = first.get("intervals", {}).get(split, {}).get(metric) or (None, None)
+    same = len({flat(run.result).get(f"zero_shot.{split}.{metric}") for run in cell.runs}) == 1
+    low, high = (NAN if bound is None or not same else float(bound) for bound in bounds)
+    return Baselines(mean(""), low, high, mean("majority."), mean("chance."))
+
+
+def _compared(rows: list[CellScore], reference: dict[str, Any]) -> list[CellScore]:
+    """With intervals and, where there is a reference, differences; Holm's correction is over one task's."""
+    drawn, rows = _drawn(rows)
+    candidates = [row for row in rows if all(row.cell.settings.get(key) == value for key, value in reference.items())]
+    nearest = [_nearest(row, candidates) for row in rows]
+    used = {id(cell) for row, cell in zip(rows, nearest, strict=True) if cell is not row.cell}
+    rows = [replace(row, reference=cell if id(cell) in used else None) for row, cell in zip(rows, nearest, strict=True)]
+    place = {id(row.cell): i for i, row in enumerate(rows)}
+    differences: dict[int, Estimate] = {}
+    for i, row in enumerate(rows):
+        base = place.get(id(row.reference), i)
+        a, b = drawn[i], drawn[base]
+        if base == i or a is None or b is None:
+            continue
+        if why := _differ(row, rows[base]):
+            rows[i] = replace(row, note=why)
+        else:
+            differences[i] = compare(a, b, paired=row.cell.seeds == rows[base].cell.seeds).difference
+    adjusted = holm([one.p_value for one in differences.values()])
+    for (i, one), p in zip(differences.items(), adjusted, strict=True):
+        rows[i] = replace(rows[i], delta=Delta(one.value, *one.interval(), one.p_value, p, verdict(one, p)))
+    return rows
+
+
+def _drawn(rows: list[CellScore]) -> tuple[list[SeedScores | None], list[CellScore]]:
+    """Each cell's seeds on drawn examples, read once; and the rows with their intervals."""
+    drawn: list[SeedScores | None] = []
+    told: list[CellScore] = []
+    for row in rows:
+        try:
+            found, note = row.cell.scored(row.split, row.metric), ""
+        except InputError as error:
+            found, note = None, str(error)
+        drawn.append(found)
+        told.append(replace(row, interval=_interval(row, found), note=note))
+    return drawn, told
+
+
+def _interval(row: CellScore, drawn: SeedScores | None) -> Interval:
+    if drawn is None:
+        values = row.cell.values(f"finetune.{row.split}.{row.metric}")
+        low, high = seed_estimate(values).interval()
+        return Interval(low, high, "seeds" if len(values) > 1 else "nothing")
+    if len(drawn.whole_S) == 1:
+        return Interval(*example_interval(drawn), "examples")
+    return Interval(*mean_estimate(drawn).interval(), "seeds and examples")
+
+
+def _nearest(row: CellScore, candidates: list[CellScore]) -> Cell | None:
+    """Of the cells to compare with, preferably of the same backbone, the one that differs in the fewest settings."""
+    own = [one for one in candidates if one.backbone == row.backbone] or candidates
+
+    def distance(other: CellScore) -> int:
+        return sum(row.cell.settings.get(key) != value for key, value in other.cell.settings.items())
+
+    ranked = sorted(own, key=distance)
+    if not ranked or (len(ranked) > 1 and distance(ranked[0]) == distance(ranked[1])):
+        return None
+    return ranked[0].cell
+
+
+def _differ(row: CellScore, base: CellScore) -> str:
+    """Why two cells cannot be compared by example; empty where they can."""
+    one, other = row.cell.runs[0], base.cell.runs[0]
+    try:
+        check_same_examples(one.rows(row.split), other.rows(row.split), one, other)
+    except InputError as error:
+        return str(error)
+    return ""
