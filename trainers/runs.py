@@ -89,7 +89,7 @@ def open_folder(folder: Path, config: RunConfig) -> None:
         _set_aside(folder)
     file = folder / "config.yaml"
     if file.is_file():
-        changed = differences(read_yaml(file), plain(config))
+        changed = differences(read_settings(file, type(config)), plain(config))
         started = any(folder.glob("checkpoint*"))  # or it stopped at a mistake, and there is nothing to resume
         if changed and not started:
             (folder / STAGE_ZERO).unlink(missing_ok=True)
@@ -147,6 +147,17 @@ def read_yaml(file: Path) -> dict[str, Any]:
     found = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
     assert isinstance(found, dict)
     return {str(key): value for key, value in found.items()}
+
+
+def read_settings(file: Path, schema: type) -> dict[str, Any]:
+    """A run's settings; what its version did not know yet has the schema's default."""
+    found = read_yaml(file)
+    try:
+        whole = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(schema), found))
+    except OmegaConfBaseException:  # it has settings that this version does not know
+        return found
+    assert isinstance(whole, dict)
+    return {str(key): value for key, value in whole.items()}
 
 
 def read_config(folder: Path) -> FinetuneConfig:

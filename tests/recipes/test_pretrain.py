@@ -99,8 +99,10 @@ def test_zero_shot_finds_the_held_out_perplexity_again(tmp_path, backbone):
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config = OmegaConf.to_object(hydra.compose("zero_shot_lm", overrides=typed))
     found = perplexity(config)["zero_shot"]["text"]
-    assert found.pop("perplexity_per_word") == pytest.approx(stated.pop("perplexity_per_word"), rel=1e-6)
-    assert found == pytest.approx(stated, rel=1e-6)
+    assert (found["perplexity_per_word"] is None) == (backbone == "tiny_bert")
+    assert {key: value for key, value in found.items() if value is not None} == pytest.approx(
+        {key: value for key, value in stated.items() if value is not None}, rel=1e-6
+    )
 
 
 def test_berts_objectives(tmp_path):

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from heads.errors import InputError
 from trainers.config import FinetuneConfig
 from trainers.launch import CONF, check_overrides, register
-from trainers.runs import run_name
+from trainers.runs import differences, open_folder, plain, read_settings, run_name
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted(file.stem for file in (CONF / "study").glob("*.yaml"))
@@ -46,6 +46,8 @@ def test_a_study_skips_what_is_finished_and_tells_what_failed(tmp_path):
     assert "2 finished, 2 failed (outputs/studies/table5)" in first.stdout or "2 failed, 2 finished" in first.stdout
     assert first.stderr.count("failed: ") == 2
     assert "optim.lr is a learning rate, above 0, got -1.0" in first.stderr
+    scores = (tmp_path / "outputs/studies/table5/report/tables/scores.csv").read_text()
+    assert "sst2,tiny,lstm," in scores
     before = {name: file.stat().st_mtime_ns for name, file in results(tmp_path).items()}
     assert len(before) == 2
 
@@ -93,3 +95,16 @@ def test_a_study_is_several_runs():
 def test_a_study_and_a_command_find_the_same_folder():
     typed = ["task=sst2", "+study=table5", "ablation=none", "seed=1", "optim.lr=1e-3"]
     assert run_name(1, typed) == run_name(1, ["task=sst2", "seed=1", "optim.lr=1e-3"])
+
+
+def test_a_run_of_a_version_that_knew_fewer_settings_is_the_same_run(tmp_path, compose):
+    config = compose("task=sst2", "backbone=tiny", f"run_dir={tmp_path}")
+    open_folder(tmp_path, config)
+    file = tmp_path / "config.yaml"
+    older = OmegaConf.load(file)
+    del older.train.candidates, older.backbone.lstm
+    OmegaConf.save(older, file)
+    assert not differences(read_settings(file, FinetuneConfig), plain(config))
+    older.optim.lr = 0.5
+    OmegaConf.save(older, file)
+    assert differences(read_settings(file, FinetuneConfig), plain(config)) == {"optim.lr": (0.5, config.optim.lr)}

@@ -16,6 +16,7 @@ from trainers.choose import choose
 from trainers.config import SPEED_ONLY, flat
 from trainers.runs import SET_ASIDE, is_finished, is_under, read_result, read_yaml
 from trainers.statistics.crossed import SeedScores, score_seeds
+from trainers.studies.multirun import read_cells
 
 # S seeds, N examples
 
@@ -150,14 +151,14 @@ def check_same_examples(a: Rows, b: Rows, run_a: FinishedRun, run_b: FinishedRun
 def find_runs(folder: Path) -> Found:
     """The runs at or below a folder, in the order of their paths; those that overwrite=true has set aside are not.
 
+    The runs of a multirun's folder are those of its cells, wherever they are.
+
     Raises:
         InputError: there is none, finished or not.
     """
     runs, unfinished = [], []
-    for file in sorted(folder.rglob("config.yaml")):
+    for file in _config_files(folder):
         run = file.parent
-        if any(SET_ASIDE.search(part) for part in run.relative_to(folder).parts):
-            continue
         try:
             settings = flat(read_yaml(file))
             if not {"seed", "run_dir"} <= settings.keys():
@@ -171,6 +172,17 @@ def find_runs(folder: Path) -> Found:
     if not runs and not unfinished:
         raise InputError(f"{folder} holds no run (no config.yaml of one): name the folder that your runs are below")
     return Found(runs, unfinished)
+
+
+def _config_files(folder: Path) -> list[Path]:
+    if cells := read_cells(folder):
+        named = {Path(cell["run_dir"]) / "config.yaml" for cell in cells}
+        return sorted(file for file in named if file.is_file())
+    return [
+        file
+        for file in sorted(folder.rglob("config.yaml"))
+        if not any(SET_ASIDE.search(part) for part in file.parent.relative_to(folder).parts)
+    ]
 
 
 def group(runs: Sequence[FinishedRun], apart_from: Collection[str] = ("seed",)) -> list[Cell]:

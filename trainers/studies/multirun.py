@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from heads.errors import InputError
 from trainers.config import RunConfig
-from trainers.runs import differences, is_finished, plain, read_result, read_yaml, write_text
+from trainers.runs import differences, is_finished, plain, read_result, read_settings, write_text
 
 CELLS = "cells"  # in the multirun's folder, a file for each cell
 
@@ -43,7 +43,7 @@ def _is_done(config: RunConfig) -> bool:
     return (
         not config.overwrite
         and is_finished(folder)
-        and not differences(read_yaml(folder / "config.yaml"), plain(config))
+        and not differences(read_settings(folder / "config.yaml", type(config)), plain(config))
     )
 
 
@@ -79,8 +79,20 @@ class Cells(Callback):
         print(", ".join(f"{number} {state}" for state, number in counts.items()) + f" ({config.hydra.sweep.dir})")
         for cell in failed:
             print(f"failed: {' '.join(cell['overrides'])}: {cell['error']}", file=sys.stderr)
+        _report(Path(config.hydra.sweep.dir))
         if failed:
             sys.exit(1)
+
+
+def _report(folder: Path) -> None:
+    from trainers.reports.report import write_report
+
+    try:
+        write_report(folder, folder / "report")
+    except InputError as error:  # no cell came so far as to leave a run
+        print(f"no report: {error}", file=sys.stderr)
+    else:
+        print(f"report: {folder / 'report' / 'report.html'}")
 
 
 def read_cells(folder: Path) -> list[dict[str, Any]]:
