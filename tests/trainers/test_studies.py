@@ -73,6 +73,16 @@ def test_cells_are_told_apart_by_what_differs_but_the_seed(tmp_path, compose):
     assert (together.differs, together.name, together.seeds) == ({}, "all runs", (0, 0, 1, 1, 2, 2))
 
 
+def test_a_setting_that_an_older_version_did_not_know_parts_no_cell(tmp_path, compose):
+    write_study(tmp_path, compose, {1e-3: 0.9}, seeds=(0, 1))
+    file = tmp_path / "lr0.001" / "seed0" / "config.yaml"
+    older = OmegaConf.load(file)
+    del older.train.candidates
+    OmegaConf.save(older, file)
+    [cell] = group(find_runs(tmp_path).runs)
+    assert cell.seeds == (0, 1)
+
+
 def test_predictions_are_read_back_as_they_were(tmp_path, compose):
     [cell] = write_study(tmp_path, compose, {1e-3: 0.8})
     rows = cell.runs[1].rows("validation")

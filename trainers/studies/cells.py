@@ -13,8 +13,8 @@ from yaml import YAMLError
 
 from heads.errors import InputError
 from trainers.choose import choose
-from trainers.config import SPEED_ONLY, flat
-from trainers.runs import SET_ASIDE, is_finished, is_under, read_result, read_yaml
+from trainers.config import SPEED_ONLY, FinetuneConfig, flat
+from trainers.runs import SET_ASIDE, is_finished, is_under, read_result, read_settings
 from trainers.statistics.crossed import SeedScores, score_seeds
 from trainers.studies.multirun import read_cells
 
@@ -160,7 +160,7 @@ def find_runs(folder: Path) -> Found:
     for file in _config_files(folder):
         run = file.parent
         try:
-            settings = flat(read_yaml(file))
+            settings = flat(read_settings(file, FinetuneConfig))
             if not {"seed", "run_dir"} <= settings.keys():
                 continue  # a config.yaml of something else, such as a tracker's
             if is_finished(run):
