@@ -169,8 +169,8 @@ def _padded(
     rows: Sequence[Sequence[int]], reads: Sequence[tuple[int, int, int, int, int]], *, pad_id: int, side: Side
 ) -> Reading:
     n_tokens = max(map(len, rows))
-    ids, positions = _blank(len(rows), n_tokens, pad_id)
-    mask = np.zeros_like(ids)
+    ids = np.full((len(rows), n_tokens), pad_id, np.int64)
+    positions, mask = np.zeros_like(ids), np.zeros_like(ids)
     firsts = []
     for n, row in enumerate(rows):
         first = 0 if side == "right" else n_tokens - len(row)
@@ -180,10 +180,6 @@ def _padded(
         firsts.append(first)
     places = [(n * n_tokens + firsts[n] + at, target, b, c) for n, at, target, b, c in reads]
     return _reading(ids, torch.from_numpy(mask), positions, places)
-
-
-def _blank(n_rows: int, n_tokens: int, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.full((n_rows, n_tokens), pad_id, np.int64), np.zeros((n_rows, n_tokens), np.int64)
 
 
 def _reading(ids: np.ndarray, mask: Tensor, positions: np.ndarray, places: list[tuple[int, int, int, int]]) -> Reading:

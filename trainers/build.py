@@ -26,6 +26,7 @@ from trainers.data.tokenizers import (
     encode_texts,
     gpt1_layout,
     keep_words,
+    padding_id,
     text_layout,
 )
 from trainers.model import TaskModel, base_of
@@ -49,9 +50,8 @@ class Foundation:
 
     @property
     def pad_id(self) -> int:
-        """An id to pad with; any would do, since masks come from lengths."""
-        found = self.tokenizer.pad_token_id
-        return found if isinstance(found, int) else 0
+        """An id to pad with."""
+        return padding_id(self.tokenizer)
 
     def encoder(self, config: FinetuneConfig) -> Encoder:
         """The encoder of this tokenizer and layout for a config's task."""

@@ -13,6 +13,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from trainers.config import ContinuationsConfig
 from trainers.data.corpus import Blocks
+from trainers.data.tokenizers import padding_id
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def write_continuations(
         top_k=0,
         use_cache=takes_cache(full),
         eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id or 0,
+        pad_token_id=padding_id(tokenizer),
     )
     set_seed(seed)
     training = full.training

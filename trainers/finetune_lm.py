@@ -11,8 +11,7 @@ from accelerate.utils import set_seed
 from heads.errors import InputError
 from trainers import checkpoints, tracking
 from trainers.adapters import add_adapter
-from trainers.backbones.load import check_family, check_lm_head, load_backbone, load_tokenizer, n_positions
-from trainers.build import check_ids
+from trainers.backbones.load import n_positions
 from trainers.config import LmConfig, flat
 from trainers.continuations import Piece, draw_pieces, takes_cache, write_continuations
 from trainers.data.corpus import Blocks, corpus_blocks
@@ -25,7 +24,7 @@ from trainers.fit_text import (
     save_language_model,
     train_numbers,
 )
-from trainers.language_models import NextWord
+from trainers.language_models import open_language_model
 from trainers.results import environment, finite, write_result
 from trainers.runs import STAGE_ZERO, plain, write_text
 from trainers.summary import lm_summary
@@ -65,11 +64,7 @@ def finetune_lm(config: LmConfig) -> dict[str, Any]:
 def _prepare(config: LmConfig, folder: Path, accelerator: Accelerator) -> Started:
     """Pretrained weights with their own tokenizer, the text in its tokens, optimizer."""
     set_seed(config.seed)
-    tokenizer = load_tokenizer(config.backbone)
-    backbone = load_backbone(config.backbone)
-    check_family(config.backbone, backbone.base)
-    check_ids(tokenizer, backbone, config.backbone.name)
-    check_lm_head(config.backbone, backbone.full)
+    tokenizer, backbone, model = open_language_model(config.backbone)
     asked = config.continuations
     if asked.prompt_tokens + asked.max_new_tokens > n_positions(backbone.base):
         raise InputError(
@@ -82,9 +77,7 @@ def _prepare(config: LmConfig, folder: Path, accelerator: Accelerator) -> Starte
     if config.peft.method != "none":
         backbone.full.requires_grad_(False)  # the output weights, too, which are outside of what the adapter freezes
         adapter = add_adapter(config.peft, backbone.base, [])
-    run = prepare_text_run(
-        config, folder, accelerator, tokenizer, backbone, NextWord(backbone.full), text=text, held_out=held_out
-    )
+    run = prepare_text_run(config, folder, accelerator, tokenizer, backbone, model, text=text, held_out=held_out)
     return Started(run, adapter, draw_pieces(held_out, asked, config.seed))
 
 

@@ -10,15 +10,16 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from heads.errors import InputError
 from trainers import checkpoints
-from trainers.backbones.load import Backbone, n_positions
+from trainers.backbones.load import Backbone, check_context
 from trainers.config import TextConfig
 from trainers.data.batches import epoch_updates
+from trainers.data.pairs import Text
+from trainers.data.tokenizers import padding_id
 from trainers.language_models import MaskedWords, NextWord, Pretraining
 from trainers.loop import Progress, Training, held_out_loss, train_epoch
+from trainers.metrics import perplexities
 from trainers.optim import param_groups
-from trainers.perplexity import Text, perplexities
 from trainers.results import device_name, trained_parameters
 from trainers.training import prepare_training, progress_bar
 
@@ -55,11 +56,7 @@ def prepare_text_run(
     Raises:
         InputError: the backbone has no positions for a whole block.
     """
-    if n_positions(backbone.base) < config.train.n_ctx:
-        raise InputError(
-            f"train.n_ctx={config.train.n_ctx}, and {config.backbone.name} has positions for "
-            f"{n_positions(backbone.base)} tokens: lower it"
-        )
+    check_context("train.n_ctx", config.train.n_ctx, config.backbone, backbone.base)
     groups = param_groups(
         list(model.named_parameters()),
         lr=config.optim.lr,
@@ -68,9 +65,8 @@ def prepare_text_run(
         layer_of=lambda name: 0,
         n_layer=0,
     )
-    pad_id = tokenizer.pad_token_id or 0
     training, n_updates = prepare_training(
-        config, accelerator, model, groups, Pretraining(), n_examples=len(text), pad_id=pad_id
+        config, accelerator, model, groups, Pretraining(), n_examples=len(text), pad_id=padding_id(tokenizer)
     )
     accelerator.register_for_checkpointing(training.progress)
     return TextRun(config, folder, accelerator, tokenizer, backbone, model, training, text, held_out, n_updates)
@@ -114,7 +110,8 @@ def _log_held_out(run: TextRun) -> None:
 def held_out_scores(run: TextRun) -> dict[str, Any]:
     """The loss of all held-out text, in nats, and the perplexities that go with it."""
     nats, n_targets = _held_out_loss(run, range(len(run.held_out)))
-    return perplexities(nats, n_targets, run.held_out.tokens, causal=run.config.backbone.family == "causal")
+    tokens, causal = run.held_out.tokens, run.config.backbone.family == "causal"
+    return perplexities(nats, n_targets, n_tokens=len(tokens.ids), n_words=tokens.n_words, causal=causal)
 
 
 def _held_out_loss(run: TextRun, indices: Sequence[int]) -> tuple[float, int]:

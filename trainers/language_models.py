@@ -9,8 +9,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from heads.collate import Batch
+from heads.errors import InputError
 from heads.language_model import sequence_lm_loss
 from heads.masked_lm import IGNORED, MaskedBatch, masked_lm_loss, next_sentence_loss
+from trainers.backbones.load import Backbone, check_family, check_lm_head, load_backbone, load_tokenizer
+from trainers.build import check_ids
+from trainers.config import BackboneConfig
 from trainers.objectives import Losses
 
 
@@ -76,3 +80,23 @@ class Pretraining:
         if outputs.next_sentence is None:
             return Losses(outputs.loss.new_zeros(outputs.loss.shape), outputs.loss)
         return Losses(next_sentence_loss(outputs.next_sentence, batch.is_next), outputs.loss)
+
+
+def open_language_model(config: BackboneConfig) -> tuple[Any, Backbone, NextWord | MaskedWords]:
+    """A pretrained language model with its own tokenizer and the loss of its words.
+
+    Raises:
+        InputError: it cannot be read, or its words are not predicted as our losses have it.
+    """
+    tokenizer, backbone = load_tokenizer(config), load_backbone(config, lm=True)
+    check_family(config, backbone.base)
+    check_ids(tokenizer, backbone, config.name)
+    if config.family == "causal":
+        check_lm_head(config, backbone.full)
+        return tokenizer, backbone, NextWord(backbone.full)
+    if not hasattr(getattr(backbone.full, "cls", None), "predictions"):
+        raise InputError(
+            f"backbone {config.name}: objective=lm reads masked words by BERT's head (cls.predictions), which "
+            f"{backbone.full.config.model_type} does not have: type backbone=bert_base or mini_bert"
+        )
+    return tokenizer, backbone, MaskedWords(backbone.full)

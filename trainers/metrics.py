@@ -4,6 +4,7 @@ Each is scikit-learn's or scipy's, which are imported when one is called. Where 
 says what it returns. Nothing is ever downloaded.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
@@ -116,6 +117,29 @@ METRICS: dict[str, Callable[[Values, Values], float]] = {
 
 
 SCORE_METRICS = ("pearson", "spearman")  # of scores; the others are of classes
+
+
+def perplexities(nats: float, n_targets: int, *, n_tokens: int, n_words: int, causal: bool) -> dict[str, Any]:
+    """What a result says of a text's summed loss: nats a target, and the perplexities; null a word for a masked LM.
+
+    >>> found = perplexities(20.0, 10, n_tokens=12, n_words=6, causal=True)
+    >>> found["loss"], round(found["perplexity"], 3), round(found["perplexity_per_word"], 3)
+    (2.0, 7.389, 54.598)
+    """
+    loss = nats / n_targets
+    return {
+        "loss": loss,
+        "perplexity": _exp(loss),
+        "perplexity_per_word": _exp(loss * n_tokens / n_words) if causal else None,
+        "targets": n_targets,
+        "tokens": n_tokens,
+        "words": n_words,
+    }
+
+
+def _exp(nats: float) -> float:
+    """exp, or infinity where that is no float: a script without blanks has whole lines as words."""
+    return math.exp(nats) if nats < 700 else math.inf
 
 
 def _rows(name: str, predictions: Values, references: Values) -> tuple[np.ndarray, np.ndarray]:

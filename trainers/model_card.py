@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from trainers.backbones.lstm import LstmConfig
 from trainers.config import PretrainConfig
 
-LSTM = "ablatune_lstm"  # as in trainers/backbones/lstm.py, which need not be imported to write a card
 WAYS = {
     "lm": ("text-generation", "AutoModelForCausalLM", "the next word"),
     "masked_lm": ("fill-mask", "AutoModelForPreTraining", "masked words and the next sentence, as BERT"),
@@ -45,7 +45,7 @@ tags: [ablatune]
 # {result["backbone"]}
 
 A language model pretrained by ablatune's `recipes/pretrain.py`. It opens with `{auto}` and `AutoTokenizer`\
-{", after `import trainers.backbones.lstm`" if model_type == LSTM else ""}.
+{", after `import trainers.backbones.lstm`" if model_type == LstmConfig.model_type else ""}.
 
 | | |
 |---|---|

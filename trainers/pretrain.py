@@ -12,10 +12,9 @@ from trainers import checkpoints, tracking
 from trainers.backbones.load import draw_backbone, load_tokenizer
 from trainers.config import PretrainConfig, flat
 from trainers.data.corpus import corpus_blocks
-from trainers.data.pairs import masked_pairs
+from trainers.data.pairs import Text, masked_pairs
 from trainers.data.vocabulary import corpus_tokenizer
 from trainers.fit_text import (
-    Text,
     TextRun,
     fit_text,
     held_out_scores,

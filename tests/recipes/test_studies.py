@@ -52,6 +52,8 @@ def test_a_study_skips_what_is_finished_and_tells_what_failed(tmp_path):
     assert len(before) == 2
 
     second = command(tmp_path, "-m", "+study=table5", "seed=1", "ablation=none,lstm,no_pretraining", "optim.lr=1e-3")
+    assert second.returncode == 0, second.stderr  # what failed before is no longer asked for
+    assert "3 finished (outputs/studies/table5)" in second.stdout
     assert second.stdout.count("finished before: ") == 2
     after = {name: file.stat().st_mtime_ns for name, file in results(tmp_path).items()}
     assert len(after) == 3

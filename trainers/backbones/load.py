@@ -168,6 +168,16 @@ def _wrong_family(config: BackboneConfig, model_type: str, found: str) -> InputE
     )
 
 
+def check_context(key: str, n_ctx: int, config: BackboneConfig, base: PreTrainedModel) -> None:
+    """Make sure that a backbone has positions for n_ctx tokens, which the setting key asks for.
+
+    Raises:
+        InputError: it has fewer.
+    """
+    if n_positions(base) < n_ctx:
+        raise InputError(f"{key}={n_ctx}, and {config.name} has positions for {n_positions(base)} tokens: lower it")
+
+
 def check_lm_head(config: BackboneConfig, full: PreTrainedModel) -> None:
     """Make sure that the backbone's logits are its states times its output weights, as our LM loss has them.
 

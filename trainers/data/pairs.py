@@ -153,6 +153,9 @@ class MaskedPairs:
         return MaskedRow(row, positions, ids[positions])
 
 
+Text = Blocks | MaskedPairs  # running text, as a causal model reads it or as BERT does
+
+
 def masked_pairs(blocks: Blocks, tokenizer: Any, n_ctx: int, seed: int) -> MaskedPairs:
     """The pairs of a text's tokens, with a tokenizer's own [CLS], [SEP] and [MASK]."""
     return MaskedPairs(

@@ -22,6 +22,12 @@ def encode_texts(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> 
     return encoded["input_ids"]
 
 
+def padding_id(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """An id to pad with; any would do, since masks come from lengths."""
+    found = tokenizer.pad_token_id
+    return found if isinstance(found, int) else 0
+
+
 def keep_words(tokenizer: Any) -> None:
     """Make a GPT-1 tokenizer take cleaned text word by word, as spaCy has split it ("do n't"; a line break is a word).
 

@@ -53,6 +53,13 @@ class Cells(Callback):
     With several processes a cell that failed ends them all, since the others may be waiting for it.
     """
 
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Forget what failed before: it is tried again now, or no longer asked for."""
+        if _is_first():
+            for file, cell in _records(Path(config.hydra.sweep.dir)):
+                if cell["error"]:
+                    file.unlink()
+
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Write the cell's file; an error of one cell is told here, and is none of the multirun's."""
         if config.hydra.mode.name != "MULTIRUN":
@@ -97,7 +104,11 @@ def _report(folder: Path) -> None:
 
 def read_cells(folder: Path) -> list[dict[str, Any]]:
     """How the cells of a multirun's folder ended: run_dir, overrides, and error, null where there was none."""
-    return [json.loads(file.read_text()) for file in sorted((folder / CELLS).glob("*.json"))]
+    return [cell for _, cell in _records(folder)]
+
+
+def _records(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+    return [(file, json.loads(file.read_text())) for file in sorted((folder / CELLS).glob("*.json"))]
 
 
 def _told(error: BaseException | None) -> str | None:

@@ -10,6 +10,7 @@ from heads.errors import InputError
 from trainers.choose import choose
 from trainers.config import CurveConfig, DataConfig, TaskConfig, ZeroShotConfig
 from trainers.data.records import load_scored
+from trainers.data.tokenizers import padding_id
 from trainers.launch import CONF
 from trainers.metrics import score
 from trainers.zero_shot.answers import Asker
@@ -30,7 +31,7 @@ class Curve:
     def __call__(self, accelerator: Accelerator, model: Any, tokenizer: Any) -> list[dict[str, Any]]:
         """One line for each task: its score by its primary metric, what a guess scores, and both put on one scale."""
         training = model.training
-        scorer = Scorer(model, tokenizer.pad_token_id or 0)
+        scorer = Scorer(model, padding_id(tokenizer))
         lines = [self._line(accelerator, scorer, tokenizer, material) for material in self.materials]
         model.train(training)
         return lines

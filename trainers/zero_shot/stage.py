@@ -16,6 +16,7 @@ from trainers.config import DataConfig, FinetuneConfig, TaskConfig, ZeroShotConf
 from trainers.data.encode import read_examples, read_labels, source_names
 from trainers.data.labels import with_labels
 from trainers.data.records import Records
+from trainers.data.tokenizers import padding_id
 from trainers.results import finite
 from trainers.runs import STAGE_ZERO, write_text
 from trainers.zero_shot.answers import Answers, Asker, has_threshold
@@ -80,7 +81,7 @@ def _evaluate(config: FinetuneConfig, folder: Path, accelerator: Accelerator, re
     material = gather_material(config.task, method, config.zero_shot, config.data, records)
     task, samples = material.task, material.samples
     model = load_scored_model(config, accelerator)
-    scorer = Scorer(model, tokenizer.pad_token_id or 0, layout=config.zero_shot.candidates)
+    scorer = Scorer(model, padding_id(tokenizer), layout=config.zero_shot.candidates)
     n_ctx = n_positions(model.base_model)
     asker = Asker(accelerator, scorer, tokenizer, n_ctx, method, task, config.zero_shot.tokens)
     began = time.perf_counter()
