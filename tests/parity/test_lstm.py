@@ -1,5 +1,6 @@
 """The LSTM against one written out by hand: states, padding, files, and what a run does with it."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokeni
 from heads.collate import Row, collate
 from heads.errors import InputError
 from heads.layouts import Encoded
+from trainers.backbones import lstm_backward
 from trainers.backbones.load import load_backbone, n_positions
 from trainers.backbones.lstm import LstmConfig, LstmForCausalLM, LstmModel
 from trainers.build import assemble, lay_foundation
@@ -163,6 +165,33 @@ def test_sixteen_bits(build, ids, side):
         assert found.isfinite().all()
     torch.testing.assert_close(halved.float(), expected, rtol=0, atol=0.1)
     assert all(parameter.grad.isfinite().all() for parameter in full.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_backward_pass_is_torchs(dtype):
+    """In float32 to its rounding; in bfloat16 as near to float32's gradients as torch's own."""
+    set_seed(0)
+    lstm, inputs, weights = torch.nn.LSTM(13, 48, batch_first=True), torch.randn(3, 40, 13), torch.randn(3, 40, 48)
+
+    def gradients(states, dtype):
+        module, rows = copy.deepcopy(lstm).to(dtype), inputs.to(dtype).requires_grad_()
+        found = torch.autograd.grad((states(module, rows) * weights).sum(), [rows, *module.parameters()])
+        return [one.float() for one in found]
+
+    def torchs(module, rows):
+        return module(rows)[0]
+
+    def ours(module, rows):
+        return lstm_backward._Lstm.apply(rows, *module.parameters())
+
+    exact = gradients(torchs, torch.float32)
+    if dtype == torch.float32:
+        torch.testing.assert_close(gradients(ours, dtype), exact, rtol=1e-4, atol=1e-4)
+        return
+    assert str(lstm_backward.lstm_states(lstm.bfloat16(), inputs.bfloat16().requires_grad_()).grad_fn).count("_Lstm")
+    for one, peer, right in zip(gradients(ours, dtype), gradients(torchs, dtype), exact, strict=True):
+        assert (one - right).norm() < 1.25 * (peer - right).norm()
+        assert (one - right).norm() < 0.02 * right.norm()
 
 
 def test_dropout_is_active_in_training_alone(build, ids):

@@ -22,6 +22,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput, CausalLMOutput
 
 from heads.errors import InputError
+from trainers.backbones.lstm_backward import lstm_states
 
 
 class LstmConfig(PretrainedConfig):
@@ -63,8 +64,7 @@ class LstmBlock(nn.Module):
 
     def forward(self, hidden_NTD: Tensor) -> Tensor:
         """The states after each token, (N, T, D), from a zero state."""
-        units_NTU, _ = self.lstm(hidden_NTD)
-        return self.norm(self.drop(self.projection(units_NTU)))
+        return self.norm(self.drop(self.projection(lstm_states(self.lstm, hidden_NTD))))
 
 
 class LstmModel(PreTrainedModel):
