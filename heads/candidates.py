@@ -49,6 +49,19 @@ class Candidates:
         return [each.index(one) for one in each]
 
     @property
+    def unread(self) -> tuple[int, ...]:
+        """The start of the prefix from whose states nothing is read."""
+        return self.prefix[: min(first for first, _ in self.scored) - 1]
+
+    def after(self, n: int) -> "Candidates":
+        """What is left when the first n tokens of the prefix are taken away, from whose states nothing is read.
+
+        >>> share_prefix([[5, 6, 7, 8], [5, 6, 7, 9]], [(3, 4), (3, 4)]).after(2)
+        Candidates(prefix=(7,), branches=((8,), (9,)), scored=((1, 2), (1, 2)))
+        """
+        return Candidates(self.prefix[n:], self.branches, tuple((first - n, last - n) for first, last in self.scored))
+
+    @property
     def tree_length(self) -> int:
         """Tokens of the row that holds all candidates."""
         return len(self.prefix) + sum(len(self.fed(c)) for c in range(len(self.branches)))
@@ -169,8 +182,9 @@ def _padded(
     rows: Sequence[Sequence[int]], reads: Sequence[tuple[int, int, int, int, int]], *, pad_id: int, side: Side
 ) -> Reading:
     n_tokens = max(map(len, rows))
-    ids = np.full((len(rows), n_tokens), pad_id, np.int64)
-    positions, mask = np.zeros_like(ids), np.zeros_like(ids)
+    ids, mask = np.full((len(rows), n_tokens), pad_id, np.int64), np.zeros((len(rows), n_tokens), np.int64)
+    # on the right they go on: without a mask, positions that begin again would be another sequence to transformers
+    positions = np.tile(np.arange(n_tokens) if side == "right" else np.zeros(n_tokens, np.int64), (len(rows), 1))
     firsts = []
     for n, row in enumerate(rows):
         first = 0 if side == "right" else n_tokens - len(row)

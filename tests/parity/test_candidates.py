@@ -76,6 +76,20 @@ def test_auto_takes_separate_rows_where_the_model_knows_no_other_mask(tiny_model
     assert Scorer(tiny_model(AutoModelForCausalLM, "openai-gpt"), 0).layout == "separate"  # transformers' own attention
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("kind", CAUSAL)
+def test_where_one_token_is_scored_the_prefix_alone_is_read(tiny_model, kind, side):
+    model = causal_model(tiny_model, kind)
+    items = [share_prefix([[*range(3, 3 + n), c] for c in (40, 41)], [(n, n + 1)] * 2) for n in (9, 4, 1)]
+    seen = []
+    handle = model.register_forward_pre_hook(lambda m, a, k: seen.append(k["input_ids"].shape), with_kwargs=True)
+    scorer = Scorer(model, 0, side=side)
+    totals, _ = scorer.totals(items)
+    handle.remove()
+    assert seen == [(3, 9)]  # and no pass that asks which layout the model takes
+    np.testing.assert_allclose(totals, by_hand(model, items), atol=1e-5)
+
+
 def test_a_layout_that_the_model_cannot_give_is_refused(tiny_model):
     with pytest.raises(InputError, match=r"zero_shot\.candidates=cache: this model \(openai-gpt\) does not give"):
         Scorer(causal_model(tiny_model, "openai-gpt"), 0, layout="cache")
@@ -87,10 +101,10 @@ def test_a_tree_longer_than_a_sliding_window_is_scored_in_rows_of_its_own(tiny_m
     expected, _ = scorer.totals(items)
     scorer.window = 4
     seen = []
-    handle = model.register_forward_pre_hook(lambda m, a, k: seen.append(k["attention_mask"].dim()), with_kwargs=True)
+    handle = model.register_forward_pre_hook(lambda m, a, k: seen.append(k["attention_mask"]), with_kwargs=True)
     found, _ = scorer.totals(items)
     handle.remove()
-    assert seen == [2]
+    assert seen == [None]  # plainly causal
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -214,3 +228,55 @@ def test_equal_candidates_are_a_tie(tiny_model, layout):
     total, _ = scorer.totals([item])
     assert total[0, 0] == total[0, 2]
     assert len(set(total[0])) == 3
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("n_scored", [1, 3])
+@pytest.mark.parametrize("kind", [kind for kind in CAUSAL if kind != "openai-gpt"])
+def test_what_all_rows_begin_with_is_computed_once(tiny_model, kind, n_scored, side):
+    model = causal_model(tiny_model, kind)
+    start = list(range(3, 23))
+    items = [
+        share_prefix([[*start, *middle, *([c] * n_scored)] for c in (40, 41)], [(n, n + n_scored)] * 2)
+        for middle in ([30], [31, 32, 33], *[[35, i % 20] for i in range(14)])
+        if (n := len(start) + len(middle))
+    ]
+    expected = by_hand(model, items)
+    scorer = Scorer(model, 0, side=side)
+    scorer.share_start(items)
+    assert scorer.start == tuple(start)
+    seen = []
+    handle = model.register_forward_pre_hook(lambda m, a, k: seen.append(k["input_ids"].shape[1]), with_kwargs=True)
+    totals, _ = scorer.totals(items)
+    handle.remove()
+    assert seen == [3 + 2 * (n_scored - 1)]
+    np.testing.assert_allclose(totals, expected, atol=1e-5)
+    scorer.share_start(items[:1])  # too few for it to be worth anything
+    assert not scorer.start
+
+
+def test_no_start_is_shared_beyond_what_is_read_or_where_there_is_no_cache(tiny_model):
+    shared = list(range(3, 23))
+    whole = [share_prefix([[*shared, 30], [*shared, 31]], [(1, 21)] * 2)] * 40  # all but the first token is scored
+    scorer = Scorer(causal_model(tiny_model, "gpt2"), 0)
+    scorer.share_start(whole)
+    assert not scorer.start
+    last = [share_prefix([[*shared, 30], [*shared, 31]], [(20, 21)] * 2)] * 40
+    scorer.share_start(last)
+    assert scorer.start == tuple(shared[:-1])
+    scorer = Scorer(causal_model(tiny_model, "openai-gpt"), 0)
+    scorer.share_start(last)
+    assert not scorer.start
+
+
+def test_short_rows_in_half_precision_attend_by_products(tiny_model, items):
+    half = causal_model(tiny_model, "llama").to(torch.bfloat16)
+    seen = []
+    handle = half.register_forward_hook(lambda m, a, o: seen.append(m.config._attn_implementation))
+    found, _ = Scorer(half, 0, layout="tree").totals(items)
+    handle.remove()
+    assert seen[-1] == "eager"
+    assert half.config._attn_implementation == "sdpa"
+    present = np.isfinite(found)
+    exact, _ = Scorer(causal_model(tiny_model, "llama"), 0, layout="tree").totals(items)
+    np.testing.assert_allclose(found[present], exact[present], rtol=0.03, atol=0.1)

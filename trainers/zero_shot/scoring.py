@@ -6,9 +6,11 @@ a tree mask where the model takes one, else by a key-value cache; the scores are
 
 # B examples, C candidates, N rows, T tokens, U states, R log-probabilities, V vocabulary, D hidden width
 
+import copy
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
+from torch.nn.functional import pad
 from tqdm.auto import tqdm
 
 from heads.candidates import (
@@ -29,9 +32,13 @@ from heads.candidates import (
     tree_rows,
 )
 from heads.errors import InputError
+from heads.tree import split_common
 from trainers.backbones.load import position_offset
 from trainers.backbones.tree import pair_bias, takes_trees, window
 from trainers.data.batches import evaluation_batches
+
+SHORT = 64  # tokens of a row up to which attention is written out, in bfloat16 on a CPU
+WORTH = 256  # tokens: about what it costs to ask a model whether it takes something
 
 # The sums of two ways of computing agree to this, in nats: float32 rounding, or that of half precision.
 AGREE = {torch.float32: 1e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
@@ -43,7 +50,8 @@ class Scorer:
     """A language model that reads candidates' log-probabilities.
 
     layout is how a causal model's candidates share their prefix (tree, cache, separate); auto takes the first of these
-    that agrees with separate rows on this very model. side is where rows are padded; it changes no score.
+    that agrees with separate rows on this very model. Where all that is scored of them is one token each, their prefix
+    is all that the model reads, and there is no layout to choose. side is where rows are padded; it changes no score.
 
     Raises:
         InputError: the layout that is named does not agree.
@@ -57,16 +65,50 @@ class Scorer:
         self.position_offset = position_offset(base)
         self.takes_positions = "position_ids" in inspect.signature(base.forward).parameters
         self.window = window(base.config)
-        self.layout = "separate"
-        if layout == "auto":
-            self.layout = next((one for one in ("tree", "cache") if self._agrees(one)), "separate")
-        elif layout != "separate":
-            if not self._agrees(layout):
-                raise InputError(
-                    f"zero_shot.candidates={layout}: this model ({base.config.model_type}) does not give the scores of "
-                    "separate rows that way: use zero_shot.candidates=auto"
-                )
+        if layout not in ("auto", "separate") and not self._agrees(layout):
+            raise InputError(
+                f"zero_shot.candidates={layout}: this model ({base.config.model_type}) does not give the scores of "
+                "separate rows that way: use zero_shot.candidates=auto"
+            )
+        if layout != "auto":
             self.layout = layout
+        self.start: tuple[int, ...] = ()  # what share_start() has kept the keys and values of
+        self._kept: Any = None
+
+    @cached_property
+    def layout(self) -> str:
+        """How candidates of several tokens share their prefix: tree, cache or separate."""
+        return next((one for one in ("tree", "cache") if self._agrees(one)), "separate")
+
+    def share_start(self, items: Sequence[Item]) -> None:
+        """Compute once what all these items begin with, an instruction or a system message, and keep it for them.
+
+        Where candidates share their prefix, later passes read what comes after it. Nothing is kept where that saves
+        little, and where it does not give the scores of whole rows on this very model.
+        """
+        self.start = ()
+        causal = [item for item in items if isinstance(item, Candidates)]
+        if len(causal) < len(items) or not self.takes_positions or self._layout_of(causal) not in ("tree", "prefix"):
+            return
+        start, _ = split_common([item.unread for item in causal])
+        fits = max(item.tree_length for item in causal) <= self.window
+        if fits and len(start) * len(items) > WORTH and self._start_agrees(self._layout_of(causal)):
+            self._keep(start)
+
+    def _keep(self, start: tuple[int, ...]) -> None:
+        from transformers import DynamicCache
+
+        self.start = start
+        if start:
+            self._kept = DynamicCache(config=self.model.config)
+            with torch.inference_mode():
+                positions = torch.arange(len(start), device=self.device)[None] + self.position_offset
+                self.model.base_model(
+                    input_ids=torch.tensor([start], device=self.device),
+                    position_ids=positions,
+                    past_key_values=self._kept,
+                    use_cache=True,
+                )
 
     def batch_tokens(self, item: Item) -> int:
         """Padded tokens that an item adds to a batch, when it is the longest."""
@@ -74,16 +116,19 @@ class Scorer:
             return len(item.rows) * max(map(len, item.rows))
         if self._layout_of([item]) == "separate":
             return len(item.branches) * (len(item.prefix) + max(map(len, item.branches)))
-        return item.tree_length
+        return item.tree_length - len(self.start)
 
     def totals(self, items: Sequence[Item]) -> tuple[np.ndarray, np.ndarray]:
         """Sums of the scored tokens' log-probabilities, and their numbers, of each item's candidates: (B, C) each.
 
         A candidate that an item lacks has minus infinity and 1.
         """
+        return self._totals(items, None)
+
+    def _totals(self, items: Sequence[Item], layout: str | None) -> tuple[np.ndarray, np.ndarray]:
         n_candidates = max(map(_n_candidates, items))
         total, count = np.zeros((len(items), n_candidates)), np.zeros((len(items), n_candidates))
-        for found_R, owner in self._read(items):
+        for found_R, owner in self._read(items, layout):
             np.add.at(total, (owner[:, 0], owner[:, 1]), found_R.double().cpu().numpy())
             np.add.at(count, (owner[:, 0], owner[:, 1]), 1)
         for item, total_C in zip(items, total, strict=True):
@@ -92,35 +137,61 @@ class Scorer:
         absent = np.array([[c >= _n_candidates(item) for c in range(n_candidates)] for item in items])
         return np.where(absent, -np.inf, total), np.where(absent, 1, count)
 
-    def _read(self, items: Sequence[Item]) -> Iterator[tuple[Tensor, np.ndarray]]:
+    def _read(self, items: Sequence[Item], layout: str | None) -> Iterator[tuple[Tensor, np.ndarray]]:
         masked = [item for item in items if isinstance(item, Masked)]
         causal = [item for item in items if isinstance(item, Candidates)]
         if masked:
             yield self._forward(masked_rows(masked, pad_id=self.pad_id, side=self.side))
-        elif self._layout_of(causal) == "cache":
+            return
+        layout = layout or self._layout_of(causal)
+        if layout in ("prefix", "tree"):
+            rest = [item.after(len(self.start)) for item in causal]
+            if layout == "tree":
+                reading = tree_rows(rest, pad_id=self.pad_id, side=self.side)
+            else:
+                reading, _, _ = prefix_then_branches(rest, pad_id=self.pad_id, side=self.side)
+            yield self._forward(reading, causal=layout == "prefix", start=len(self.start), **self._after_start(rest))
+        elif layout == "cache":
             yield from self._cached(causal)
         else:
-            rows = tree_rows if self._layout_of(causal) == "tree" else separate_rows
-            yield self._forward(rows(causal, pad_id=self.pad_id, side=self.side))
+            yield self._forward(separate_rows(causal, pad_id=self.pad_id, side=self.side), causal=True)
 
     def _layout_of(self, items: Sequence[Candidates]) -> str:
-        """The layout, where it gives these items their own scores.
+        """The layout, where it gives these items their own scores; prefix, where nothing else is read.
 
         A mask of ours, or a padded prefix in a cache, takes the place of a model's window of local attention. A cache
         cannot begin empty.
         """
+        if not any(item.fed(c) for item in items for c in range(len(item.branches))):
+            return "prefix"
         longest = max(item.tree_length for item in items)
         fits = longest <= self.window and (self.layout == "tree" or all(item.prefix for item in items))
         return self.layout if fits else "separate"
 
-    def _forward(self, reading: Reading, **extra: Any) -> tuple[Tensor, np.ndarray]:
-        """One pass, and the log-probabilities that are read of it, (R,) in float32."""
-        mask = reading.attention_mask.to(self.device)
-        if mask.dim() == 3:
-            mask = pair_bias(mask, self.dtype)
+    def _after_start(self, items: Sequence[Candidates]) -> dict[str, Any]:
+        """What a pass is given besides: the keys and values of what all rows begin with, a row for each."""
+        if not self.start:
+            return {}
+        cache = copy.deepcopy(self._kept)
+        cache.batch_repeat_interleave(len(items))
+        return {"past_key_values": cache, "use_cache": True}
+
+    def _forward(
+        self, reading: Reading, *, causal: bool = False, start: int = 0, **extra: Any
+    ) -> tuple[Tensor, np.ndarray]:
+        """One pass, and the log-probabilities that are read of it, (R,) in float32; start tokens are in the cache.
+
+        Plainly causal rows that are padded on the right need no mask: no token sees the padding after it.
+        """
+        mask = None
+        if not (causal and self.side == "right"):
+            mask = pad(reading.attention_mask.to(self.device), (start, 0), value=1)
+            if mask.dim() == 3:
+                mask = pair_bias(mask, self.dtype)
         if self.takes_positions:
-            extra["position_ids"] = reading.position_ids.to(self.device) + self.position_offset
-        with torch.inference_mode(), self._only(reading.states):
+            extra["position_ids"] = reading.position_ids.to(self.device) + self.position_offset + start
+        n_tokens = start + reading.input_ids.shape[1]
+        with torch.inference_mode(), self._only(reading.states), self._attention(n_tokens):
             out = self.model(input_ids=reading.input_ids.to(self.device), attention_mask=mask, **extra)
         logits = out[0]  # without labels the logits come first, whatever the output calls them
         if logits.shape[:2] != (1, len(reading.states)):  # an output layer that is used without being called
@@ -148,6 +219,19 @@ class Scorer:
         finally:
             handle.remove()
 
+    @contextmanager
+    def _attention(self, n_tokens: int) -> Iterator[None]:
+        """Attention written out for short rows in bfloat16 on a CPU, where SDPA takes more than twice as long."""
+        short = n_tokens <= SHORT and self.device.type == "cpu" and self.dtype == torch.bfloat16
+        if not short or self.model.config._attn_implementation != "sdpa":
+            yield
+            return
+        self.model.set_attn_implementation("eager")
+        try:
+            yield
+        finally:
+            self.model.set_attn_implementation("sdpa")
+
     def _cached(self, items: Sequence[Candidates]) -> Iterator[tuple[Tensor, np.ndarray]]:
         """The prefixes once, then every branch on its example's keys and values."""
         from transformers import DynamicCache
@@ -167,16 +251,29 @@ class Scorer:
 
     def _cache_agrees(self) -> bool:
         probe = [share_prefix([[1, 2, 3, 4, 5], [1, 2, 3, 6, 7, 8]], [(3, 5), (3, 6)])]
-        self.layout = "separate"
-        expected, _ = self.totals(probe)
-        self.layout = "cache"
+        expected, _ = self._totals(probe, "separate")
         try:
-            found, _ = self.totals(probe)
+            found, _ = self._totals(probe, "cache")
         except (TypeError, ValueError, RuntimeError):
             # it has no such argument; it gives no cache; the shapes of mask and states do not fit
             return False
+        return float(np.abs(found - expected).max()) < AGREE[self.dtype]
+
+    def _start_agrees(self, layout: str) -> bool:
+        ends = [6, 7, 8] if layout == "tree" else [6]
+        probe = [
+            share_prefix([[*prefix, *ends], [*prefix, 9]], [(n, n + len(ends)), (n, n + 1)])
+            for prefix in ([1, 2, 3, 4, 5], [1, 2, 3, 6])
+            if (n := len(prefix))
+        ]
+        expected, _ = self._totals(probe, "separate")
+        self._keep((1, 2, 3))
+        try:
+            found, _ = self._totals(probe, layout)
+        except (TypeError, ValueError, RuntimeError):  # as in _cache_agrees
+            return False
         finally:
-            self.layout = "separate"
+            self.start = ()
         return float(np.abs(found - expected).max()) < AGREE[self.dtype]
 
 
@@ -191,6 +288,7 @@ def score_items(
 
     Batches are of like length, at most max_tokens padded tokens each; every item is scored once.
     """
+    scorer.share_start(items)
     batches = evaluation_batches([scorer.batch_tokens(item) for item in items], 1, max_tokens)
     mine = batches[accelerator.process_index :: accelerator.num_processes]
     found: list[tuple[int, list[float], list[float]]] = []
