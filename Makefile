@@ -16,7 +16,7 @@ help: ## list the targets
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,clean,tensorboard]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,clean,tensorboard,joblib,submitit,optuna]'
 	touch $@
 
 demo: .venv/installed ## fine-tune a tiny random GPT on the sample data that ships: needs no network, no GPU

@@ -99,13 +99,14 @@ def _end_epoch(run: Run) -> None:
     task_loss = progress.task_loss_in_epoch / progress.examples_in_epoch
     logged = {f"{name}/{metric}": value for name, each in scores.items() for metric, value in each.items()}
     selection.last_task_loss = task_loss
+    name, metric = primary_metric(run)
+    logged["primary"] = scores[name].get(metric, math.nan)  # what sweeps go by, whatever the task's metric is
     accelerator.log(logged | {"train/epoch_task_loss": task_loss, "epoch": progress.epoch}, step=progress.step)
     # Decided by one process for all: a metric on the edge must not keep a model on one of them only.
     (better,) = broadcast_object_list([_is_better(run, scores)])
     selection.worse_epochs = 0 if better else selection.worse_epochs + 1
     if better:
-        name, metric = primary_metric(run)
-        selection.best = scores[name].get(metric, math.nan)
+        selection.best = logged["primary"]
     if better or run.config.train.select == "last":
         selection.scores, selection.epoch = scores, progress.epoch + 1
         selection.collapsed = one_prediction(next(iter(found.values())))

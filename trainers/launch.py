@@ -5,6 +5,7 @@ heavy is imported.
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
@@ -25,8 +26,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from heads.errors import InputError
 from trainers.choose import nearest
+from trainers.config import SearchConfig
 from trainers.runs import run_name
+from trainers.studies.launchers import check_launcher
 from trainers.studies.multirun import run_cell
+from trainers.studies.search import search as run_search
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 SHIPPED = Path(__file__).resolve().parent / "backbones" / "shipped"
@@ -36,6 +40,17 @@ SAMPLE = Path(__file__).resolve().parent / "data" / "sample"
 def register(name: str, schema: type) -> None:
     """Make a schema and the config's resolvers known to Hydra."""
     ConfigStore.instance().store(name=f"{name}_schema", node=schema)
+    register_resolvers()
+
+
+def _groups() -> dict[str, set[str]]:
+    """The groups of conf/ and their files; Hydra's own and W&B's sweep files are no settings of a run."""
+    folders = [path for path in CONF.iterdir() if path.is_dir() and path.name not in ("hydra", "sweep")]
+    return {path.name: {file.stem for file in path.glob("*.yaml")} for path in folders}
+
+
+def register_resolvers() -> None:
+    """Make what stands in the files of conf/ as ${name:...} known to OmegaConf, in this process."""
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
     OmegaConf.register_new_resolver("shipped", lambda model: str(SHIPPED / model), replace=True)
     OmegaConf.register_new_resolver("transfer_counts", _transfer_counts, replace=True)
@@ -60,11 +75,12 @@ def _transfer_counts(hub: str, path: str | None) -> str:
 
 
 def recipe(
-    name: str, schema: type, objectives: Mapping[str, type] | None = None
+    name: str, schema: type, objectives: Mapping[str, type] | None = None, *, search: bool = False
 ) -> Callable[[Callable[[Any], Any]], Callable[[], None]]:
     """Make a function of a config a script: conf/NAME.yaml and the command line, composed and checked.
 
-    objectives has the schema of each objective= whose settings are its own, in conf/NAME_OBJECTIVE.yaml.
+    objectives has the schema of each objective= whose settings are its own, in conf/NAME_OBJECTIVE.yaml. With search,
+    the script runs the function many times, with settings that Optuna chooses (trainers/studies/search.py).
     The script exits with 2 after one line where the input is wrong; any other exception keeps its stack trace. In a
     multirun a finished run is skipped, and a wrong one ends no other (trainers/studies/multirun.py). The function
     returns what result.json holds.
@@ -72,6 +88,7 @@ def recipe(
 
     def decorate(function: Callable[[Any], Any]) -> Callable[[], None]:
         def task(composed: DictConfig) -> float | None:
+            register_resolvers()  # a launcher's process has none of this one's
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 return run_cell(function, composed)
             try:
@@ -87,12 +104,18 @@ def recipe(
             entry, kind = _entry(sys.argv[1:], name, schema, objectives or {})
             register(entry, kind)
             try:
-                sys.argv[1:] = [open_dict(quote_path(arg), kind) for arg in sys.argv[1:]]
+                own = of_the_search(sys.argv[1:]) if search else []
+                sys.argv[1:] = [open_dict(quote_path(arg), kind) for arg in sys.argv[1:] if arg not in own]
                 asked = get_args_parser().parse_args()
                 if asked.help:
                     return print(usage(function))
                 if not (asked.hydra_help or asked.shell_completion or asked.info):
-                    check_overrides(asked.overrides, entry, kind, asked.multirun)
+                    check_overrides(asked.overrides, entry, kind, asked.multirun or search)
+                if search and not asked.cfg:
+                    merged = OmegaConf.merge(OmegaConf.structured(SearchConfig), OmegaConf.from_dotlist(own))
+                    settings = OmegaConf.to_object(merged)
+                    assert isinstance(settings, SearchConfig)
+                    return run_search(settings, asked.overrides, CONF, entry, task)
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=entry)(task)()
             except (InputError, HydraException, OmegaConfBaseException) as error:
                 fail(error)
@@ -100,6 +123,15 @@ def recipe(
         return main
 
     return decorate
+
+
+def of_the_search(args: list[str]) -> list[str]:
+    """The arguments that are settings of a search, and not of its runs.
+
+    >>> of_the_search(["task=rte", "trials=4"])
+    ['trials=4']
+    """
+    return [arg for arg in args if arg.partition("=")[0] in {field.name for field in fields(SearchConfig)}]
 
 
 def _entry(args: list[str], name: str, schema: type, objectives: Mapping[str, type]) -> tuple[str, type]:
@@ -110,8 +142,7 @@ def _entry(args: list[str], name: str, schema: type, objectives: Mapping[str, ty
 
 def usage(function: Callable[[Any], Any]) -> str:
     """A recipe's own words and commands, and what can be chosen."""
-    groups = {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in CONF.iterdir() if path.is_dir()}
-    listed = [f"    {group}=  {', '.join(names)}" for group, names in sorted(groups.items())]
+    listed = [f"    {group}=  {', '.join(sorted(names))}" for group, names in sorted(_groups().items())]
     said = (sys.modules[function.__module__].__doc__ or "").strip()
     return "\n".join([said, "", "Choices:", *listed, "", "All settings of a command: add --cfg job to it."])
 
@@ -178,14 +209,15 @@ def check_overrides(overrides: list[str], name: str, schema: type, multirun: boo
         parsed = OverridesParser.create().parse_overrides(overrides)
     except HydraException as error:
         raise InputError(f"the command line cannot be read: {one_line(error)}") from error
-    groups = {path.name: {file.stem for file in path.glob("*.yaml")} for path in CONF.iterdir() if path.is_dir()}
+    groups = _groups()
     in_defaults = {next(iter(entry)) for entry in _defaults(name) if isinstance(entry, dict)}
     in_study = _study_keys(parsed, multirun)
+    check_launcher(next((str(one.value()) for one in parsed if one.key_or_group == "hydra/launcher"), "basic"))
     for override in parsed:
         key = override.key_or_group
         if override.is_sweep_override() and not multirun:
             raise InputError(f"{override.input_line} asks for several runs: add -m to run them all")
-        if key.split(".")[0] == "hydra":
+        if re.match(r"hydra[./]", key):
             continue
         if key in groups and (key in in_defaults or override.is_add()):
             for choice in _choices(override):
@@ -216,7 +248,7 @@ def _study_keys(parsed: list[Override], multirun: bool) -> set[str]:
         if override.key_or_group == "study" and file.is_file():
             if not multirun:
                 raise InputError(f"{override.input_line} is several runs: add -m")
-            found |= {str(key) for key in OmegaConf.select(OmegaConf.load(file), "hydra.sweeper.params")}
+            found |= {str(key) for key in OmegaConf.select(OmegaConf.load(file), "hydra.sweeper.params") or ()}
     return found
 
 

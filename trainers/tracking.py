@@ -77,8 +77,13 @@ def start(accelerator: Accelerator, config: TrackingConfig, folder: Path, settin
     accelerator.init_trackers(config.project, config=plain, init_kwargs=chosen)
 
 
-def _wandb_id(folder: Path) -> str:
-    """The run's name at W&B, kept in its folder, so that a resumed run goes on in the same curves."""
+def _wandb_id(folder: Path) -> str | None:
+    """The run's id at W&B, kept in its folder, so that a resumed run goes on in the same curves.
+
+    None where W&B has been told one, as each run of a sweep is by its agent.
+    """
+    if os.environ.get("WANDB_RUN_ID"):
+        return None
     file = folder / ".wandb_id"
     if not file.exists():
         file.write_text(uuid.uuid4().hex[:12])

@@ -25,6 +25,7 @@ from trainers.config.perplexity import PerplexityConfig
 from trainers.config.predict import PredictConfig
 from trainers.config.pretrain import CurveConfig, PretrainConfig
 from trainers.config.report import ReportConfig
+from trainers.config.search import SearchConfig
 from trainers.config.task import TaskConfig
 from trainers.config.zero_shot import PromptConfig, PromptsConfig, ZeroShotConfig
 
@@ -56,6 +57,7 @@ __all__ = [
     "PromptsConfig",
     "ReportConfig",
     "RunConfig",
+    "SearchConfig",
     "TaskConfig",
     "TextConfig",
     "TrackingConfig",

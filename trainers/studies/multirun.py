@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from heads.errors import InputError
 from trainers.config import RunConfig
 from trainers.runs import differences, is_finished, plain, read_result, read_settings, write_text
+from trainers.studies.launchers import set_threads
 
 CELLS = "cells"  # in the multirun's folder, a file for each cell
 
@@ -59,6 +60,10 @@ class Cells(Callback):
             for file, cell in _records(Path(config.hydra.sweep.dir)):
                 if cell["error"]:
                     file.unlink()
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        """Give a job's own process its threads, before torch is imported."""
+        set_threads(config.hydra.launcher)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Write the cell's file; an error of one cell is told here, and is none of the multirun's."""
