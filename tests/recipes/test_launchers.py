@@ -20,19 +20,19 @@ CELL = ("task=sst2", "data=sample", "backbone=tiny", "zero_shot=none", "train.ma
 GRID = ("+study=table5", "ablation=none,no_pretraining", "seed=1,2")
 ELSEWHERE = {
     "joblib": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
-    "submitit_local": ["hydra/launcher=submitit_local"],
+    "submitit_local": ["hydra/launcher=submitit_local", "hydra.sweeper.max_batch_size=2"],
     "ray": ["hydra/launcher=ray", "hydra.launcher.ray.init.num_cpus=2"],
 }
 
 
-def study(folder, *overrides, **environment):
+def study(folder, *overrides):
     """A study's command; its cache is empty at first, so that cells at the same time make the same table."""
     folder.mkdir(exist_ok=True)
-    given = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ABLATUNE_CACHE": str(folder / "cache")}
+    given = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "HF_DATASETS_CACHE": str(folder / "datasets")}
     return subprocess.run(
         [sys.executable, str(ROOT / "recipes" / "finetune.py"), "-m", *GRID, *CELL, *overrides],
         cwd=folder,
-        env=os.environ | given | {"HF_DATASETS_CACHE": str(folder / "datasets")} | environment,
+        env=os.environ | given,
         capture_output=True,
         text=True,
         check=False,
@@ -42,7 +42,8 @@ def study(folder, *overrides, **environment):
 def without_times(value):
     if not isinstance(value, dict):
         return value
-    return {k: without_times(v) for k, v in value.items() if not k.endswith(("seconds", "_per_second"))}
+    left_out = ("seconds", "_per_second", "versions")  # versions has the commit, which may change in between
+    return {k: without_times(v) for k, v in value.items() if not k.endswith(left_out)}
 
 
 def found(folder):

@@ -1,0 +1,35 @@
+"""The cache: two that make the same folder at the same time both find it whole."""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+
+from trainers.data.cache import made_once
+
+
+def test_two_that_make_the_same_at_once_find_one_whole_folder(tmp_path):
+    both = Barrier(2, timeout=20)
+
+    def make(folder):
+        (folder / "first").write_text("1")
+        both.wait()  # neither has its name yet
+        (folder / "second").write_text("2")
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: made_once(str(tmp_path), "tokens", ["content"], make), range(2)))
+    assert found[0] == found[1]
+    assert {file.name for file in found[0].iterdir()} == {"first", "second"}
+    assert list((tmp_path / "tokens").iterdir()) == [found[0]]  # nothing half made is left
+
+
+def test_what_failed_halfway_is_made_again(tmp_path):
+    def fail(folder):
+        (folder / "first").write_text("1")
+        raise OSError
+
+    with pytest.raises(OSError):  # noqa: PT011
+        made_once(str(tmp_path), "tokens", ["content"], fail)
+    assert list((tmp_path / "tokens").iterdir()) == []
+    folder = made_once(str(tmp_path), "tokens", ["content"], lambda folder: (folder / "first").write_text("1"))
+    assert (folder / "first").read_text() == "1"
