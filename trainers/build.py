@@ -88,19 +88,19 @@ def _text_to_text(config: FinetuneConfig) -> TextToText:
 
 
 def lay_foundation(config: FinetuneConfig) -> Foundation:
-    """Tokenizer, backbone and layout; what is drawn at random is drawn from config.seed.
+    """Tokenizer, backbone and layout; what is drawn at random is drawn from the seed of weights.
 
     Raises:
         InputError: the backbone cannot be read, or has fewer blocks or positions than asked for.
     """
-    set_seed(config.seed)
+    set_seed(config.seed_of_weights)
     tokenizer = load_tokenizer(config.backbone)
     if config.data.cleaning == "gpt1":
         keep_words(tokenizer)
     backbone = load_backbone(config.backbone)
     check_family(config.backbone, backbone.base)
     base, name = backbone.base, config.backbone.name
-    for key in ("n_transfer", "n_frozen", "n_reinit"):
+    for key in ("n_transfer", "n_frozen", "n_trained", "n_reinit"):
         check_count(key, getattr(config, key), base, name)
     anew = list(backbone.new_weights)
     if config.n_transfer is not None or config.n_reinit:
@@ -158,10 +158,10 @@ def assemble(config: FinetuneConfig, foundation: Foundation, labels: list[str]) 
         score_range = config.task.score_range
         targets = _targets(foundation, level_words(score_range) if score_range else labels)
         return TextToTextModel(network, targets, score_range[0] if score_range else None)
-    set_seed(config.seed)  # the head's weights do not depend on what was drawn before
+    set_seed(config.seed_of_weights)  # the head's weights do not depend on what was drawn before
     head = HEADS[structure(config)](base.config.hidden_size, n_outputs(config, labels), config.head.clf_pdrop)
     _init_head(head)
-    freeze(base, config.n_frozen)
+    freeze(base, config.n_frozen if config.n_trained is None else n_layers(base) - config.n_trained)
     network: Any = base
     if config.peft.method != "none":
         network = add_adapter(config.peft, base, foundation.new_tokens)

@@ -43,7 +43,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     run = _prepare(config, folder, accelerator, records)  # first, since it finds what is wrong with the config
     zero_shot = stage_zero(config, folder, accelerator, records)
     # Dropout differs between processes, and not with what was drawn before.
-    set_seed(config.seed + 1000 * accelerator.process_index)
+    set_seed(config.seed_of_order + 1000 * accelerator.process_index)
     resume(run.training, folder, config.train, run.n_updates, ["log.jsonl"])
     tracking.start(accelerator, config.tracking, folder, flat(plain(run.config)))
     fit(run)
@@ -84,7 +84,19 @@ def _prepare(config: FinetuneConfig, folder: Path, accelerator: Accelerator, rec
     )
     selection = Selection()
     accelerator.register_for_checkpointing(training.progress, selection)
-    return Run(config, folder, accelerator, foundation, splits, n_unlabelled, model, training, selection, n_updates)
+    return Run(
+        config,
+        folder,
+        accelerator,
+        foundation,
+        splits,
+        splits["train"].sample(config.train.eval_train_rows, config.data.split_seed),
+        n_unlabelled,
+        model,
+        training,
+        selection,
+        n_updates,
+    )
 
 
 def _groups(config: FinetuneConfig, foundation: Foundation, model: nn.Module) -> list[dict[str, Any]]:
@@ -108,7 +120,7 @@ def _finish(run: Run, records: Records, zero_shot: dict[str, Any]) -> dict[str, 
     if rest:
         accelerator.wait_for_everyone()
         run.training.model = accelerator.prepare_model(load_kept(folder, run.config)[0], evaluation_mode=True)
-        predictions = [predict_split(run, name) for name in rest]
+        predictions = [predict_split(run, run.splits[name]) for name in rest]
         scores |= {one.split.name: found for one in predictions if (found := one.scores(run.config.task.metrics))}
     result = _result(run, records, scores) | {"zero_shot": zero_shot}
     if accelerator.is_main_process:
@@ -143,6 +155,8 @@ def _result(run: Run, records: Records, scores: dict[str, dict[str, float]]) -> 
         "backbone": config.backbone.name,
         "ablation": config.ablation,
         "seed": config.seed,
+        "weight_init_seed": config.seed_of_weights,
+        "data_order_seed": config.seed_of_order,
         "zero_shot": {},
         "finetune": scores,
         "primary": {"split": split, "metric": metric, "value": scores[split].get(metric)},

@@ -53,6 +53,7 @@ class Run:
     accelerator: Accelerator
     foundation: Foundation
     splits: dict[str, Split]
+    train_sample: Split | None  # rows of train that are scored at an epoch's end, too
     n_unlabelled: int
     model: TaskModel | TextToTextModel  # as it was built; training holds it as the accelerator wraps it
     training: Training
@@ -74,7 +75,7 @@ def fit(run: Run) -> None:
             updates = epoch_updates(
                 split.sequence_lengths,  # the data's order is the same however candidates stand in rows
                 config.train.batch_size,
-                seed=config.seed,
+                seed=config.seed_of_order,
                 epoch=progress.epoch,
                 group=config.train.group_by_length,
             )
@@ -94,8 +95,9 @@ def fit(run: Run) -> None:
 def _end_epoch(run: Run) -> None:
     """Evaluate, keep the model where it is the best so far, count the epoch, save a checkpoint."""
     progress, selection, accelerator = run.training.progress, run.selection, run.accelerator
-    found = {name: predict_split(run, name) for name in run.splits if name.startswith("validation")}
-    scores = {name: one.scores(run.config.task.metrics) for name, one in found.items()}
+    found = {name: predict_split(run, one) for name, one in run.splits.items() if name.startswith("validation")}
+    scored = found if run.train_sample is None else found | {"train": predict_split(run, run.train_sample)}
+    scores = {name: one.scores(run.config.task.metrics) for name, one in scored.items()}
     task_loss = progress.task_loss_in_epoch / progress.examples_in_epoch
     logged = {f"{name}/{metric}": value for name, each in scores.items() for metric, value in each.items()}
     selection.last_task_loss = task_loss
@@ -141,15 +143,14 @@ def _patience_is_over(run: Run) -> bool:
     return patience is not None and run.selection.worse_epochs >= patience
 
 
-def predict_split(run: Run, name: str) -> Predictions:
+def predict_split(run: Run, split: Split) -> Predictions:
     """A split's predictions by the model as it is now."""
-    split = run.splits[name]
     logits = predict(
         run.accelerator,
         run.training.model,
         split,
         pad_id=run.training.pad_id,
         max_tokens=run.config.train.eval_tokens,
-        desc=name,
+        desc=split.name,
     )
     return read_logits(run.config, split, logits)

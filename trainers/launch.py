@@ -54,6 +54,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
     OmegaConf.register_new_resolver("shipped", lambda model: str(SHIPPED / model), replace=True)
     OmegaConf.register_new_resolver("transfer_counts", _transfer_counts, replace=True)
+    OmegaConf.register_new_resolver("peft_methods", _peft_methods, replace=True)
     OmegaConf.register_new_resolver("sample", lambda file: str(SAMPLE / file), replace=True)
 
 
@@ -72,6 +73,11 @@ def _transfer_counts(hub: str, path: str | None) -> str:
     except (OSError, ValueError) as error:
         raise InputError(f"{path or hub} cannot be read: {str(error).splitlines()[0]}") from error
     return ",".join(map(str, range(-1, n_blocks + 1)))
+
+
+def _peft_methods(family: str) -> str:
+    """The files of conf/peft/ that are compared on a family of backbones: a prefix needs a causal one."""
+    return ",".join(["none", "lora", "ia3", *(["prefix"] if family == "causal" else []), "top1", "top2"])
 
 
 def recipe(
@@ -211,7 +217,7 @@ def check_overrides(overrides: list[str], name: str, schema: type, multirun: boo
         raise InputError(f"the command line cannot be read: {one_line(error)}") from error
     groups = _groups()
     in_defaults = {next(iter(entry)) for entry in _defaults(name) if isinstance(entry, dict)}
-    in_study = _study_keys(parsed, multirun)
+    in_study = _study_keys(parsed, name, schema, multirun)
     check_launcher(next((str(one.value()) for one in parsed if one.key_or_group == "hydra/launcher"), "basic"))
     for override in parsed:
         key = override.key_or_group
@@ -236,11 +242,11 @@ def check_overrides(overrides: list[str], name: str, schema: type, multirun: boo
         raise InputError(f"task is missing: type task=NAME, with one of {', '.join(sorted(groups['task']))}{text}")
 
 
-def _study_keys(parsed: list[Override], multirun: bool) -> set[str]:
+def _study_keys(parsed: list[Override], name: str, schema: type, multirun: bool) -> set[str]:
     """What the studies that are asked for vary.
 
     Raises:
-        InputError: one is asked for without -m.
+        InputError: one is asked for without -m, or of a recipe that lacks one of its settings.
     """
     found: set[str] = set()
     for override in parsed:
@@ -248,7 +254,15 @@ def _study_keys(parsed: list[Override], multirun: bool) -> set[str]:
         if override.key_or_group == "study" and file.is_file():
             if not multirun:
                 raise InputError(f"{override.input_line} is several runs: add -m")
-            found |= {str(key) for key in OmegaConf.select(OmegaConf.load(file), "hydra.sweeper.params") or ()}
+            study = OmegaConf.load(file)
+            varied = {str(key) for key in OmegaConf.select(study, "hydra.sweeper.params") or ()}
+            roots = {key.split(".")[0] for key in (*map(str, study), *varied)} - {"hydra"}
+            if lacking := sorted(roots - {field.name for field in fields(schema)}):
+                raise InputError(
+                    f"{override.input_line} is of another recipe: conf/{name}.yaml has no {', '.join(lacking)}; "
+                    f"its command is in conf/study/{file.name}"
+                )
+            found |= varied
     return found
 
 

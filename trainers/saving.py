@@ -107,7 +107,7 @@ def _bert_classifier(model: TaskModel | TextToTextModel, labels: list[str]) -> A
 def without_changes(config: FinetuneConfig, path: Path) -> FinetuneConfig:
     """The same config on finished weights: nothing is left out, frozen or drawn anew."""
     backbone = replace(config.backbone, path=str(path), weights="pretrained", revision=None)
-    return replace(config, backbone=backbone, n_transfer=None, n_frozen=None, n_reinit=0)
+    return replace(config, backbone=backbone, n_transfer=None, n_frozen=None, n_trained=None, n_reinit=0)
 
 
 def load_model(run: Path) -> tuple[TaskModel | TextToTextModel, Foundation, FinetuneConfig]:

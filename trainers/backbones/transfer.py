@@ -30,8 +30,8 @@ def layer_of(base: PreTrainedModel) -> Callable[[str], int]:
     lists = [name for name, m in base.named_modules() if isinstance(m, nn.ModuleList) and len(m) == n]
     if not lists:
         raise InputError(
-            f"{type(base).__name__} has no list of {n_layers(base)} blocks: leave out n_transfer, n_frozen, n_reinit "
-            "and optim.layer_decay"
+            f"{type(base).__name__} has no list of {n_layers(base)} blocks: leave out n_transfer, n_frozen, "
+            "n_trained, n_reinit and optim.layer_decay"
         )
     blocks = min(lists, key=len)
     tables = {name for name, module in base.named_modules() if isinstance(module, nn.Embedding)}

@@ -4,7 +4,7 @@ Nothing here imports torch: a mistake in a config is found before anything heavy
 """
 
 from trainers.config.corpus import CorpusConfig
-from trainers.config.finetune import SPEED_ONLY, FinetuneConfig, flat
+from trainers.config.finetune import SEEDS, SPEED_ONLY, FinetuneConfig, flat
 from trainers.config.lm import ContinuationsConfig, LmConfig
 from trainers.config.nodes import (
     ADAPTERS,
@@ -37,6 +37,7 @@ __all__ = [
     "LOSSES",
     "OBJECTIVES",
     "OPTIMIZERS",
+    "SEEDS",
     "SPEED_ONLY",
     "BackboneConfig",
     "ContinuationsConfig",

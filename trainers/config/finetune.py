@@ -7,7 +7,7 @@ from omegaconf import MISSING
 
 from heads.text_to_text import LEVELS
 from trainers.choose import choose
-from trainers.config.need import check_run, need
+from trainers.config.need import check_run, check_seed, need
 from trainers.config.nodes import (
     BackboneConfig,
     DataConfig,
@@ -22,11 +22,12 @@ from trainers.config.task import TaskConfig
 from trainers.config.zero_shot import ZeroShotConfig
 
 # What changes the speed or the place of a run and none of its numbers: left out of the run folder's name, and free to
-# differ when a run is resumed. tests/trainers/test_invariances.py holds the first three to it. train.candidates is not
+# differ when a run is resumed. tests/trainers/test_invariances.py holds the first four to it. train.candidates is not
 # one of them: with dropout, candidates that share a row share what is dropped from their prefix.
 SPEED_ONLY = (
     "train.micro_batch_size",
     "train.eval_tokens",
+    "train.eval_train_rows",
     "train.checkpoint_every",
     "zero_shot.tokens",
     "zero_shot.candidates",
@@ -37,6 +38,9 @@ SPEED_ONLY = (
     "run_dir",
     "overwrite",
 )
+
+# Settings in which the runs of one cell differ.
+SEEDS = ("seed", "weight_init_seed", "data_order_seed")
 
 
 @dataclass
@@ -55,9 +59,13 @@ class FinetuneConfig:
     ablation: str = "none"
     zero_shot: ZeroShotConfig = MISSING
     seed: int = 0
+    # Dodge et al. 2020, section 4, vary these two apart; null is seed
+    weight_init_seed: int | None = None  # of what is drawn anew: head, adapter, new tokens' rows, blocks
+    data_order_seed: int | None = None  # of the train rows' order, and of dropout
     init_from: str | None = None  # a finished run whose model this one starts from
     n_transfer: int | None = None  # -1 nothing, 0 embeddings, k embeddings and k blocks; null everything
     n_frozen: int | None = None  # 0 embeddings, k embeddings and k blocks are not trained; null trains everything
+    n_trained: int | None = None  # top blocks, with what stands above them, that alone are trained; null trains all
     n_reinit: int = 0  # top blocks (and pooler) initialised anew (Zhang et al. 2020)
     mixed_precision: str | None = None  # no, bf16, fp16; null is what accelerate was configured with, else no
     run_dir: str = MISSING
@@ -66,6 +74,8 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         """What crosses nodes."""
         check_run(self.seed, self.mixed_precision)
+        check_seed("weight_init_seed", self.seed_of_weights)
+        check_seed("data_order_seed", self.seed_of_order)
         need(
             self.objective.name != "lm",
             "objective=lm reads the text of corpus.files and no task: leave task= out, and type it as objective=lm",
@@ -103,6 +113,16 @@ class FinetuneConfig:
         for name in self.objective.class_weights:
             if self.task.labels:
                 choose(dict.fromkeys(self.task.labels), name, what="label", where="objective.class_weights")
+
+    @property
+    def seed_of_weights(self) -> int:
+        """What the weights that are drawn anew are drawn from."""
+        return self.seed if self.weight_init_seed is None else self.weight_init_seed
+
+    @property
+    def seed_of_order(self) -> int:
+        """What the order of the train rows, and dropout, are drawn from."""
+        return self.seed if self.data_order_seed is None else self.data_order_seed
 
     def _check_family(self) -> None:
         self._check_text_to_text()
@@ -149,9 +169,10 @@ class FinetuneConfig:
             "entropy of a label's words: leave them out",
         )
         need(
-            (self.n_transfer, self.n_frozen, self.n_reinit, self.optim.layer_decay) == (None, None, 0, 1.0),
-            f"n_transfer, n_frozen, n_reinit and optim.layer_decay count the blocks of one stack, and {name} has two: "
-            "leave them out (backbone.weights=random trains from random weights)",
+            (self.n_transfer, self.n_frozen, self.n_trained, self.n_reinit) == (None, None, None, 0)
+            and self.optim.layer_decay == 1.0,
+            f"n_transfer, n_frozen, n_trained, n_reinit and optim.layer_decay count the blocks of one stack, and "
+            f"{name} has two: leave them out (backbone.weights=random trains from random weights)",
         )
         need(
             all((bound * LEVELS).is_integer() for bound in self.task.score_range or []),
@@ -178,16 +199,22 @@ class FinetuneConfig:
             f"n_transfer is -1 (nothing), 0 (embeddings) or a number of blocks, got {self.n_transfer}",
         )
         need(self.n_frozen is None or self.n_frozen >= 0, f"n_frozen is at least 0, got {self.n_frozen}")
+        need(self.n_trained is None or self.n_trained >= 0, f"n_trained is at least 0, got {self.n_trained}")
+        need(
+            self.n_trained is None or self.n_frozen is None,
+            "n_trained (from the top) and n_frozen (from below) both say what is trained: give one",
+        )
         need(self.n_reinit >= 0, f"n_reinit is at least 0, got {self.n_reinit}")
         need(
             self.n_transfer is None or self.n_reinit == 0,
             "n_transfer and n_reinit both say which blocks start anew: give one",
         )
-        changed = self.n_transfer is not None or self.n_reinit > 0 or self.n_frozen is not None
+        frozen = self.n_frozen is not None or self.n_trained is not None
+        changed = self.n_transfer is not None or self.n_reinit > 0 or frozen
         need(
             self.peft.method == "none" or not changed,
-            f"peft={self.peft.method} trains an adapter on a whole pretrained backbone: leave out n_transfer, n_reinit "
-            "and n_frozen",
+            f"peft={self.peft.method} trains an adapter on a whole pretrained backbone: leave out n_transfer, "
+            "n_reinit, n_frozen and n_trained",
         )
 
 

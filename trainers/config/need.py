@@ -18,4 +18,13 @@ def check_run(seed: int, mixed_precision: str | None) -> None:
     """
     if mixed_precision is not None:
         choose({"no": "", "bf16": "", "fp16": ""}, mixed_precision, what="precision", where="mixed_precision")
-    need(0 <= seed < 2**32, f"seed is in 0 .. 2**32 - 1, got {seed}")
+    check_seed("seed", seed)
+
+
+def check_seed(key: str, seed: int) -> None:
+    """Make sure that a seed is one that torch and numpy take.
+
+    Raises:
+        InputError: it is out of range.
+    """
+    need(0 <= seed < 2**32, f"{key} is in 0 .. 2**32 - 1, got {seed}")

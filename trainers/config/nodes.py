@@ -33,7 +33,7 @@ class DataConfig:
     root: str | None = None  # a folder laid out as the hub is: ROOT/owner/name
     files: FilesConfig = field(default_factory=FilesConfig)
     validation_fraction: float = 0.1  # of train, where the source has no validation split
-    split_seed: int = 0  # of that cut, and of the samples below
+    split_seed: int = 0  # of that cut, and of samples of rows
     train_rows: int | None = None  # a seeded sample of train
     eval_rows: int | None = None  # a seeded sample of each other split
     cleaning: str = "none"  # gpt1: ftfy, punctuation, spaCy's words, as text_utils.py (extra: clean)
@@ -171,6 +171,7 @@ class TrainConfig:
     select: str = "best"  # the model kept: of the epoch with the best primary metric, or of the last
     patience: int | None = None  # stop after this many epochs without a better primary metric
     eval_tokens: int = 8192  # padded tokens in a batch of evaluation
+    eval_train_rows: int = 0  # train rows, a seeded sample, that are scored too, after each epoch; no number changes
     # A multiple-choice example's candidates share a row (heads/tree.py), or have one each; auto shares where the
     # backbone can. About three times faster; the same losses, but that dropout is drawn once for what they share.
     candidates: str = "auto"
@@ -183,6 +184,7 @@ class TrainConfig:
             value = getattr(self, name)
             need(value is None or value >= 1, f"train.{name} is at least 1, got {value}")
         need(self.eval_tokens >= 1, f"train.eval_tokens is at least 1, got {self.eval_tokens}")
+        need(self.eval_train_rows >= 0, f"train.eval_train_rows is at least 0, got {self.eval_train_rows}")
 
 
 @dataclass

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from heads.collate import Batch, Row, collate, collate_shared
 from heads.errors import InputError
 from heads.example import Example
@@ -132,6 +134,13 @@ class Split:
     def n_cut(self) -> int:
         """Examples that lost tokens to the context's limit."""
         return sum(n > 0 for n in self.table.data.column("n_cut").to_pylist())
+
+    def sample(self, n: int, seed: int) -> "Split | None":
+        """A seeded sample of n examples in their order, or all where there are fewer; None of 0."""
+        if n == 0:
+            return None
+        drawn = np.random.default_rng(seed).permutation(len(self))[:n]
+        return replace(self, table=self.table.select(sorted(drawn.tolist())).flatten_indices(keep_in_memory=True))
 
     def rows(self, places: Sequence[tuple[int, float]]) -> list[Row]:
         """The rows at (index, weight) places, for collation."""

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from heads.errors import InputError
+from trainers.config import SEEDS
 from trainers.metrics import GLUE_TASKS
 from trainers.reports import tables
 from trainers.reports.paper import GLUE_SCORES, GPT1
 from trainers.reports.scores import NAN, CellScore, told_apart
 from trainers.reports.tables import Column, Row, Shown, Table, in_percent
-from trainers.statistics.intervals import over_seeds
 from trainers.studies.cells import Cell, FinishedRun, Unfinished, group
 from trainers.studies.glue import glue_summary
 
@@ -22,6 +22,8 @@ WHO = [
     tables.text("ablation", "ablation"),
     tables.text("settings", "settings"),
 ]
+
+MOST_NAMED = 8  # cells, in one line
 
 
 def who(score: CellScore) -> dict[str, str]:
@@ -38,6 +40,7 @@ def scores_table(scores: Sequence[CellScore]) -> Table:
         tables.text("seeds", "seeds"),
         tables.text("degenerate", "degenerate"),
         tables.interval("mean", "mean [95 %]"),
+        *([Column("trained parameters", _trained)] if _sizes_differ(scores) else []),
         tables.interval("zero_shot", "zero-shot [95 %]"),
         tables.percent("majority", "majority"),
         tables.percent("chance", "chance"),
@@ -46,6 +49,7 @@ def scores_table(scores: Sequence[CellScore]) -> Table:
         tables.text("verdict", "verdict"),
     ]
     notes = [
+        *degenerate_runs(scores),
         "Mean over seeds, in percent, on the split that chose the model. Intervals are Student's, over seeds and "
         "examples together; of a single seed the bootstrap's over examples alone, which says nothing of other seeds.",
         "A cell is better or worse than its reference (bold) where the interval of the difference excludes 0 and the "
@@ -69,6 +73,7 @@ def _score_row(score: CellScore) -> dict[str, Any]:
         "mean_low": score.interval.low,
         "mean_high": score.interval.high,
         "interval_over": score.interval.over,
+        **_size(score),
         **base._asdict(),
         "delta": delta.value if delta else NAN,
         "delta_low": delta.low if delta else NAN,
@@ -77,6 +82,42 @@ def _score_row(score: CellScore) -> dict[str, Any]:
         "adjusted_p": delta.adjusted_p if delta else NAN,
         "verdict": delta.verdict.split(":")[0] if delta else "reference" if score.is_reference else "",
     }
+
+
+def _size(score: CellScore) -> dict[str, int | None]:
+    """What a cell trains, and what it has; nothing where it only asks."""
+    train = score.cell.runs[0].result.get("train", {})
+    return {key: train.get(key) for key in ("trained_parameters", "parameters")}
+
+
+def _sizes_differ(scores: Sequence[CellScore]) -> bool:
+    """Whether some cells of a task and backbone train more than others."""
+    found: dict[tuple[str, str], set[int]] = {}
+    for score in scores:
+        if trained := _size(score)["trained_parameters"]:
+            found.setdefault((score.task, score.backbone), set()).add(trained)
+    return any(len(sizes) > 1 for sizes in found.values())
+
+
+def _trained(row: Row) -> Shown:
+    trained, whole = row["trained_parameters"], row["parameters"]
+    return Shown("", "") if trained is None else Shown(f"{trained:,} ({trained / whole:.3g} of all)", trained)
+
+
+def degenerate_runs(scores: Sequence[CellScore]) -> list[str]:
+    """A line that warns of the runs that learned nothing, where there are any, with their cells and seeds."""
+    collapsed = [(score, [run for run in score.cell.runs if run.result.get("degenerate")]) for score in scores]
+    named = [
+        f"{score.task}, {score.name} (seed {'; '.join(run.seeds_said for run in runs)})"
+        for score, runs in collapsed
+        if runs
+    ]
+    if not named:
+        return []
+    n, n_runs = sum(len(runs) for _, runs in collapsed), sum(len(score.cell.runs) for score in scores)
+    left_out = f" and {len(named) - MOST_NAMED} more cells" if len(named) > MOST_NAMED else ""
+    said = f"{'; '.join(named[:MOST_NAMED])}{left_out}"
+    return [f"Warning: {n} of {n_runs} runs learned nothing (degenerate), and count in every mean: {said}."]
 
 
 def _p(value: float) -> str:
@@ -114,9 +155,12 @@ def numbers_table(scores: Sequence[CellScore]) -> Table:
 
 def _number_rows(score: CellScore) -> list[dict[str, Any]]:
     rows = []
-    for split, metrics in score.cell.runs[0].result.get("finetune", {}).items():
+    each = [run.result.get("finetune", {}) for run in score.cell.runs]
+    for split, metrics in each[0].items():
+        if not all(split in one for one in each):
+            continue  # train rows, which only some of the runs were asked for
         for metric in metrics:
-            found = over_seeds(score.cell.values(f"finetune.{split}.{metric}"))
+            found = score.cell.over_seeds(f"finetune.{split}.{metric}")
             rows.append(
                 {
                     **who(score),
@@ -132,7 +176,7 @@ def glue_table(runs: Sequence[FinishedRun]) -> Table:
     """The GLUE score of each configuration that was run on two of its tasks or more."""
     tuned = [run for run in runs if run.settings.get("task.name") in GLUE_TASKS and "finetune" in run.result]
     rows, notes = [], ["The mean over seeds of each number, of the validation splits: not the server's."]
-    for cell in group(tuned, apart_from=("seed", "task")):
+    for cell in group(tuned, apart_from=(*SEEDS, "task")):
         if len({run.settings["task.name"] for run in cell.runs}) < 2:
             continue
         try:

@@ -1,7 +1,6 @@
 """log.jsonl and zero_shot_curve.jsonl as lines to plot."""
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,13 +38,6 @@ def json_lines(file: Path, holding: str = "") -> list[dict[str, Any]]:
 def evaluations(run: FinishedRun) -> list[dict[str, Any]]:
     """The lines of a fine-tuning run's log that end an epoch."""
     return json_lines(run.folder / "log.jsonl", holding='"train/epoch_task_loss"')
-
-
-def kept_train_score(run: FinishedRun, metric: str) -> float:
-    """The train score of the epoch that was kept, where the log has it; NaN where it has not."""
-    kept = run.result["train"]["kept_epoch"] - 1
-    found = [line.get(f"train/{metric}") for line in evaluations(run) if line.get("epoch") == kept]
-    return float(found[-1]) if found and found[-1] is not None else math.nan
 
 
 def thinned(lines: Sequence[dict[str, Any]], key: str) -> tuple[list[float], list[float]]:

@@ -56,7 +56,7 @@ def _row(run: FinishedRun) -> dict[str, Any]:
         "task": run.settings.get("task.name", ""),
         "backbone": run.settings["backbone.name"],
         "ablation": run.settings.get("ablation", "none"),
-        "seed": run.seed,
+        "seed": run.seeds_said,
         "metric": primary.get("metric", "perplexity" if held_out is not None else ""),
         "value": primary.get("value", held_out),
         "degenerate": run.result.get("degenerate_reason") or "",

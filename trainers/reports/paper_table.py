@@ -8,7 +8,6 @@ from trainers.reports.contents import WHO, who
 from trainers.reports.paper import FIGURE_2_RIGHT, PaperModel, PaperNumber, paper_model, paper_numbers
 from trainers.reports.scores import CellScore
 from trainers.reports.tables import Column, Shown, Table
-from trainers.statistics.intervals import over_seeds
 from trainers.studies.cells import Cell
 
 
@@ -40,7 +39,7 @@ def _paper_rows(score: CellScore) -> list[dict[str, Any]]:
     for number in numbers:
         if number.metric not in tuned.get(number.split, {}):
             continue
-        found = over_seeds(score.cell.values(f"finetune.{number.split}.{number.metric}"))
+        found = score.cell.over_seeds(f"finetune.{number.split}.{number.metric}")
         rows.append(
             {
                 **who(score),

@@ -14,6 +14,7 @@ from trainers.reports.figures import (
     INK,
     MOST_LINES,
     Plot,
+    Style,
     drawing,
     finish,
     legend_below,
@@ -21,12 +22,12 @@ from trainers.reports.figures import (
     shortened,
     styles,
 )
-from trainers.reports.logs import kept_train_score
-from trainers.reports.scores import CellScore
+from trainers.reports.scores import CellScore, train_score
 
 MOST_BARS = 30
 MOST_MATRICES = 6
 MOST_LABELS = 12
+REFERENCE: Any = (0, (5, 1, 1, 1, 1, 1))
 
 
 def transfer_plot(task: str, scores: Sequence[CellScore]) -> Plot | None:
@@ -40,22 +41,22 @@ def transfer_plot(task: str, scores: Sequence[CellScore]) -> Plot | None:
         return None
     rows: list[dict[str, Any]] = []
     with drawing(f"{task}_transfer"):
-        figure = new_figure(6.4, 4.0)
+        figure = new_figure(6.4, 4.2)
         axes = figure.add_subplot()
         for (name, line), style in zip(list(lines.items())[:MOST_LINES], styles(MOST_LINES), strict=False):
-            rows += _transfer_line(axes, name, line, style._asdict())
+            rows += _transfer_line(axes, name, line, style)
         layers = sorted({_layers(score) or 0 for line in lines.values() for score in line})
         axes.set_xticks(layers, [{-1: "none", 0: "emb."}.get(n, str(n)) for n in layers])
         axes.set(xlabel="layers transferred (emb.: embeddings alone)", ylabel=f"{scores[0].metric}, %")
         for reference in (score for score in scores if score.is_reference and _layers(score) is None):
             axes.axhline(
-                100 * reference.mean, color=INK, linestyle="dashdot", linewidth=1.1, label=f"{reference.name}: all"
+                100 * reference.mean, color=INK, linestyle=REFERENCE, linewidth=1.1, label=f"{reference.name}: all"
             )
         _guess(axes, next(iter(lines.values()))[0], horizontal=True)
         legend_below(figure, *axes.get_legend_handles_labels())
         caption = "Mean over seeds; the band is its 95 % interval over seeds and examples."
         if any(math.isfinite(row["train"]) for row in rows):
-            caption += " Thin and dotted: the train rows."
+            caption += f" Dashed: {scores[0].metric} on train rows, as in the paper."
         return finish(figure, f"{task}_transfer", f"{task}: layers transferred", caption, rows)
 
 
@@ -68,15 +69,23 @@ def _apart_from_layers(score: CellScore) -> str:
     return " ".join([score.backbone, *said])
 
 
-def _transfer_line(axes: Axes, name: str, line: list[CellScore], style: dict[str, Any]) -> list[dict[str, Any]]:
+def _transfer_line(axes: Axes, name: str, line: list[CellScore], style: Style) -> list[dict[str, Any]]:
+    """The held-out score solid, that of train rows dashed, as in the paper's figure."""
     layers = [_layers(score) or 0 for score in line]
     means = [100 * score.mean for score in line]
     low, high = ([100 * score.interval[end] for score in line] for end in (0, 1))
-    train = [float(np.mean([kept_train_score(run, score.metric) for run in score.cell.runs])) for score in line]
-    axes.fill_between(layers, low, high, color=style["color"], alpha=0.18, linewidth=0)
-    axes.plot(layers, means, label=shortened(name), **style)
-    dotted = {"color": style["color"], "linestyle": "dotted", "linewidth": 1.1}
-    axes.plot(layers, [100 * value for value in train], **dotted)
+    train = [train_score(score.cell, score.metric) for score in line]
+    solid, dashed = (style._replace(linestyle=each)._asdict() for each in ("solid", "dashed"))
+    axes.fill_between(layers, low, high, color=style.color, alpha=0.18, linewidth=0)
+    axes.plot(layers, means, label=f"{shortened(name)}, {line[0].split}", **solid)
+    if any(map(math.isfinite, train)):
+        axes.plot(
+            layers,
+            [100 * value for value in train],
+            label=f"{shortened(name)}, train",
+            markerfacecolor="none",
+            **dashed,
+        )
     return [
         {
             **who(score),
@@ -161,7 +170,7 @@ def _guess(axes: Axes, score: CellScore, *, horizontal: bool) -> None:
     """Chance and the majority class, where a cell knows them; they are often the same."""
     mark = axes.axhline if horizontal else axes.axvline
     if math.isfinite(score.baselines.majority):
-        mark(100 * score.baselines.majority, color=GREY, linestyle="dashed", linewidth=1.8, label="majority")
+        mark(100 * score.baselines.majority, color=GREY, linestyle="dashdot", linewidth=1.8, label="majority")
     if math.isfinite(score.baselines.chance):
         mark(100 * score.baselines.chance, color=INK, linestyle="dotted", linewidth=1.2, label="chance")
 

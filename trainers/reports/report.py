@@ -1,6 +1,7 @@
 """A report of runs: from a folder to tables, plots and a page. The order of steps, and nothing else."""
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from trainers.reports.page import render
 from trainers.reports.paper_table import curve_table, paper_table
 from trainers.reports.plots import bars_plot, confusion_plot, transfer_plot
 from trainers.reports.scores import CellScore, cell_scores
+from trainers.reports.seed_shares import SeedShares, seed_shares, shares_plot, shares_table
 from trainers.reports.tables import Table, to_csv, to_latex, to_markdown
 from trainers.reports.training_plots import learning_plot, losses_plot, speed_plot
 from trainers.runs import write_text
@@ -31,6 +33,11 @@ class Report:
     tables: list[Table]
     plots: list[Plot]
 
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader should know before any number."""
+        return contents.degenerate_runs(self.scores)
+
 
 def report(config: ReportConfig) -> None:
     """Write the report that a command line asks for, and print where it is.
@@ -43,6 +50,8 @@ def report(config: ReportConfig) -> None:
     made = write_report(Path(config.runs), folder, config.reference)
     unfinished = f", {len(made.found.unfinished)} unfinished" if made.found.unfinished else ""
     print(f"{len(made.found.runs)} finished runs{unfinished}: {folder / 'report.html'}")
+    for warning in made.warnings:
+        print(warning, file=sys.stderr)
 
 
 def write_report(runs: Path, folder: Path, reference: dict[str, Any] | None = None) -> Report:
@@ -75,9 +84,10 @@ def gather(runs: Path, reference: dict[str, Any]) -> Report:
     scores = cell_scores(found.runs, reference)
     pretrained = pretrained_runs(found)
     points = [point for run in pretrained for point in curve_points(run)]
-    speed = contents.speed_table(scores)
+    speed, shares = contents.speed_table(scores), seed_shares(scores)
     tables = [
         contents.scores_table(scores),
+        shares_table(shares),
         contents.glue_table(found.runs),
         paper_table(scores),
         curve_table(points),
@@ -85,14 +95,18 @@ def gather(runs: Path, reference: dict[str, Any]) -> Report:
         speed,
         contents.unfinished_table(found.unfinished),
     ]
-    plots = [*_task_plots(scores), *curve_plots(points), losses_plot(pretrained), speed_plot(speed.rows)]
+    plots = [*_task_plots(scores, shares), *curve_plots(points), losses_plot(pretrained), speed_plot(speed.rows)]
     kept = [plot for plot in plots if plot is not None]
     return Report(found, scores, [table.visible() for table in tables if table.rows], kept)
 
 
-def _task_plots(scores: Sequence[CellScore]) -> list[Plot | None]:
+def _task_plots(scores: Sequence[CellScore], shares: Sequence[SeedShares]) -> list[Plot | None]:
     """The plots of each task's tuned cells."""
     tuned = [score for score in scores if math.isfinite(score.mean)]
     tasks = {task: [score for score in tuned if score.task == task] for task in dict.fromkeys(s.task for s in tuned)}
     draws = (transfer_plot, bars_plot, learning_plot, confusion_plot)
-    return [draw(task, own) for task, own in tasks.items() for draw in draws]
+    return [
+        plot
+        for task, own in tasks.items()
+        for plot in (*(draw(task, own) for draw in draws), shares_plot(task, shares))
+    ]

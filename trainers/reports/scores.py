@@ -21,6 +21,7 @@ FULL: dict[str, Any] = {
     "peft.method": "none",
     "n_transfer": None,
     "n_frozen": None,
+    "n_trained": None,
     "n_reinit": 0,
     "init_from": None,
 }
@@ -153,6 +154,12 @@ def _score(cell: Cell, settings_apart: str) -> CellScore:
     )
 
 
+def train_score(cell: Cell, metric: str) -> float:
+    """The mean over seeds on train rows, of the model kept; NaN where train.eval_train_rows has not asked for it."""
+    values = [run.result["finetune"].get("train", {}).get(metric) for run in cell.runs]
+    return float(np.mean([NAN if value is None else value for value in values]))
+
+
 def baselines(cell: Cell, split: str, metric: str) -> Baselines:
     """Stage 0's numbers, which the seeds of a cell share; the interval of the first, where they do."""
 
@@ -184,7 +191,7 @@ def _compared(rows: list[CellScore], reference: dict[str, Any]) -> list[CellScor
         if why := _differ(row, rows[base]):
             rows[i] = replace(row, note=why)
         else:
-            differences[i] = compare(a, b, paired=row.cell.seeds == rows[base].cell.seeds).difference
+            differences[i] = compare(a, b, paired=row.cell.draws == rows[base].cell.draws).difference
     adjusted = holm([one.p_value for one in differences.values()])
     for (i, one), p in zip(differences.items(), adjusted, strict=True):
         rows[i] = replace(rows[i], delta=Delta(one.value, *one.interval(), one.p_value, p, verdict(one, p)))
@@ -208,7 +215,7 @@ def _drawn(rows: list[CellScore]) -> tuple[list[SeedScores | None], list[CellSco
 def _interval(row: CellScore, drawn: SeedScores | None) -> Interval:
     if drawn is None:
         values = row.cell.values(f"finetune.{row.split}.{row.metric}")
-        low, high = seed_estimate(values).interval()
+        low, high = seed_estimate(values, row.cell.draws).interval()
         return Interval(low, high, "seeds" if len(values) > 1 else "nothing")
     if len(drawn.whole_S) == 1:
         return Interval(*example_interval(drawn), "examples")

@@ -17,6 +17,7 @@ import numpy as np
 from trainers.choose import choose
 from trainers.metrics import METRICS
 from trainers.statistics import intervals
+from trainers.statistics.components import Draws
 from trainers.statistics.confusion import OF_COUNTS, confusion
 from trainers.statistics.intervals import Estimate, seed_estimate
 
@@ -30,14 +31,23 @@ class SeedScores:
     """The scores of a cell's seeds: on all examples, and on R draws of the examples.
 
     Two of them with equal n_examples and R hold the same draws, so that their difference is paired by example.
+    seeds are those of the runs, where some may share one of the two; None where none does.
     """
 
     whole_S: np.ndarray
     drawn_RS: np.ndarray
     n_examples: int
+    seeds: tuple[Draws, ...] | None = None
+
+    @property
+    def estimate(self) -> Estimate:
+        """The mean, with the variance of the seeds alone."""
+        return seed_estimate(self.whole_S, self.seeds)
 
 
-def score_seeds(metric: str, predictions_SN: np.ndarray, references_N: np.ndarray) -> SeedScores:
+def score_seeds(
+    metric: str, predictions_SN: np.ndarray, references_N: np.ndarray, seeds: tuple[Draws, ...] | None = None
+) -> SeedScores:
     """Score each seed's predictions with a metric of trainers.metrics, on all examples and on draws of them.
 
     Raises:
@@ -53,7 +63,7 @@ def score_seeds(metric: str, predictions_SN: np.ndarray, references_N: np.ndarra
     )
     rng, n = np.random.default_rng(0), len(references_N)  # a fixed seed: what is compared shares its draws
     drawn_RS = np.stack([score(rng.integers(n, size=n)) for _ in range(intervals.N_RESAMPLES)])
-    return SeedScores(whole_S, drawn_RS, n)
+    return SeedScores(whole_S, drawn_RS, n, seeds)
 
 
 def _one_by_one(function: Callable[..., float], predictions_SN: np.ndarray, references_N: np.ndarray) -> RowScorer:
@@ -74,7 +84,7 @@ def mean_estimate(cell: SeedScores) -> Estimate:
 
     NaN for one seed, and where the metric is undefined for some draw.
     """
-    estimate = seed_estimate(cell.whole_S)
+    estimate = cell.estimate
     if len(cell.whole_S) < 2:
         return estimate
     covariance_SS = np.cov(cell.drawn_RS, rowvar=False)
@@ -91,7 +101,7 @@ def difference_estimate(a: SeedScores, b: SeedScores, *, paired: bool) -> Estima
     _check_same_draws(a, b)
     if paired:
         return mean_estimate(_paired(a, b))
-    one, other = seed_estimate(a.whole_S), seed_estimate(b.whole_S)
+    one, other = a.estimate, b.estimate
     value = one.value - other.value
     if min(one.seed_df, other.seed_df) < 1:
         return Estimate(value, math.nan, seed_df=0)
@@ -131,7 +141,7 @@ def hierarchical_difference(a: SeedScores, b: SeedScores, *, paired: bool) -> np
 def _paired(a: SeedScores, b: SeedScores) -> SeedScores:
     if len(a.whole_S) != len(b.whole_S):
         raise ValueError(f"{len(a.whole_S)} and {len(b.whole_S)} seeds cannot be paired")
-    return SeedScores(a.whole_S - b.whole_S, a.drawn_RS - b.drawn_RS, a.n_examples)
+    return SeedScores(a.whole_S - b.whole_S, a.drawn_RS - b.drawn_RS, a.n_examples, a.seeds)
 
 
 def _check_same_draws(a: SeedScores, b: SeedScores) -> None:

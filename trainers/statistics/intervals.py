@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from trainers.statistics.components import Draws, mean_variance
+
 N_RESAMPLES = 1000
 
 
@@ -118,27 +120,30 @@ class SeedSummary:
     bootstrap: tuple[float, float]
 
 
-def over_seeds(scores: Sequence[float] | np.ndarray) -> SeedSummary:
+def over_seeds(scores: Sequence[float] | np.ndarray, draws: Sequence[Draws] | None = None) -> SeedSummary:
     """Mean, median, sd and 95 % intervals over seeds; all NaN where one score is undefined.
+
+    draws are the runs' seeds, where some may share one: interval knows of it, bootstrap does not.
 
     >>> found = over_seeds([0.70, 0.72, 0.77])
     >>> round(found.mean, 3), round(found.median, 3), round(found.sd, 3), [round(end, 3) for end in found.interval]
     (0.73, 0.72, 0.036, [0.64, 0.82])
     """
     scores_S = np.asarray(scores, dtype=np.float64)
-    estimate = seed_estimate(scores_S)
+    estimate = seed_estimate(scores_S, draws)
     return SeedSummary(
         n=len(scores_S),
         mean=estimate.value,
         median=float(np.median(scores_S)),
-        sd=math.sqrt(len(scores_S) * estimate.seed_variance),
+        sd=float(scores_S.std(ddof=1)) if len(scores_S) > 1 else math.nan,
         interval=estimate.interval(),
         bootstrap=bootstrap_interval(lambda drawn: float(scores_S[drawn].mean()), len(scores_S)),
     )
 
 
-def seed_estimate(scores_S: np.ndarray) -> Estimate:
-    """The mean of several seeds' scores, with their variance and no other."""
+def seed_estimate(scores_S: np.ndarray, draws: Sequence[Draws] | None = None) -> Estimate:
+    """The mean of several runs' scores, with the variance of their seeds and no other; draws as in over_seeds."""
     n = len(scores_S)
-    variance = float(scores_S.var(ddof=1)) / n if n > 1 else math.nan
-    return Estimate(float(scores_S.mean()), variance, seed_df=n - 1)
+    own = [Draws(i, i) for i in range(n)] if draws is None else draws
+    variance, df = mean_variance(scores_S, own)
+    return Estimate(float(scores_S.mean()), variance, seed_df=df)

@@ -1,4 +1,4 @@
-"""Run folders below a folder, and the cells they form: runs that differ by nothing but their seed."""
+"""Run folders below a folder, and the cells they form: runs that differ by nothing but their seeds."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -13,9 +13,11 @@ from yaml import YAMLError
 
 from heads.errors import InputError
 from trainers.choose import choose
-from trainers.config import SPEED_ONLY, FinetuneConfig, flat
+from trainers.config import SEEDS, SPEED_ONLY, FinetuneConfig, flat
 from trainers.runs import SET_ASIDE, is_finished, is_under, read_result, read_settings
+from trainers.statistics.components import Draws
 from trainers.statistics.crossed import SeedScores, score_seeds
+from trainers.statistics.intervals import SeedSummary, over_seeds
 from trainers.studies.multirun import read_cells
 
 # S seeds, N examples
@@ -41,6 +43,24 @@ class FinishedRun:
     def seed(self) -> int:
         """The run's seed."""
         return self.settings["seed"]
+
+    @property
+    def draws(self) -> Draws:
+        """What the run's weights and its order of the data were drawn from."""
+        each = (self.settings.get(key) for key in ("weight_init_seed", "data_order_seed"))
+        return Draws(*(self.seed if own is None else own for own in each))
+
+    @property
+    def seeds_said(self) -> str:
+        """The run's seeds in words.
+
+        >>> FinishedRun(Path("a"), {"seed": 3}, {}).seeds_said
+        '3'
+        >>> FinishedRun(Path("a"), {"seed": 0, "weight_init_seed": 1, "data_order_seed": 2}, {}).seeds_said
+        'weights 1, order 2'
+        """
+        weights, order = self.draws
+        return str(weights) if weights == order else f"weights {weights}, order {order}"
 
     def value(self, key: str) -> float:
         """A number of the result, such as finetune.validation.accuracy; NaN where it is undefined.
@@ -95,7 +115,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Cell:
-    """Runs that differ in nothing but what they were grouped apart from; runs are in the order of their seeds.
+    """Runs that differ in nothing but what they were put together over; they are in the order of their seeds.
 
     settings are what its runs share; differs are those of them in which the cells of one grouping differ.
     """
@@ -108,6 +128,11 @@ class Cell:
     def seeds(self) -> tuple[int, ...]:
         """The seeds, in the order of the runs."""
         return tuple(run.seed for run in self.runs)
+
+    @property
+    def draws(self) -> tuple[Draws, ...]:
+        """What each run's weights and its order of the data were drawn from."""
+        return tuple(run.draws for run in self.runs)
 
     @cached_property
     def name(self) -> str:
@@ -123,6 +148,10 @@ class Cell:
         """A number of each run's result, (S,)."""
         return np.array([run.value(key) for run in self.runs])
 
+    def over_seeds(self, key: str) -> SeedSummary:
+        """A number of each run's result, in sum; runs may share a seed."""
+        return over_seeds(self.values(key), self.draws)
+
     def scored(self, split: str, metric: str) -> SeedScores:
         """Each seed's score on a split, and on draws of its examples; reads every run's predictions.
 
@@ -132,7 +161,7 @@ class Cell:
         each = [run.rows(split) for run in self.runs]
         for run, rows in zip(self.runs, each, strict=True):
             check_same_examples(each[0], rows, self.runs[0], run)
-        return score_seeds(metric, np.stack([rows.predictions_N for rows in each]), each[0].references_N)
+        return score_seeds(metric, np.stack([rows.predictions_N for rows in each]), each[0].references_N, self.draws)
 
 
 def check_same_examples(a: Rows, b: Rows, run_a: FinishedRun, run_b: FinishedRun) -> None:
@@ -185,23 +214,23 @@ def _config_files(folder: Path) -> list[Path]:
     ]
 
 
-def group(runs: Sequence[FinishedRun], apart_from: Collection[str] = ("seed",)) -> list[Cell]:
+def group(runs: Sequence[FinishedRun], apart_from: Collection[str] = SEEDS) -> list[Cell]:
     """Cells: runs with the same settings but for those named, and for what changes no number.
 
-    A name stands for the keys below it, too: apart_from=("seed", "task") puts a configuration's tasks together.
+    A name stands for the keys below it, too: apart_from=(*SEEDS, "task") puts a configuration's tasks together. Of runs
+    that are one by their seeds (seed=1, and both of weight_init_seed and data_order_seed 1) the first counts.
 
     Raises:
         InputError: two runs have all settings in common.
     """
-    _check_no_duplicates(runs)
     together: dict[str, list[FinishedRun]] = {}
-    for run in runs:
+    for run in _each_once(runs):
         together.setdefault(json.dumps(_kept(run, apart_from), sort_keys=True), []).append(run)
     settings = [_kept(members[0], apart_from) for members in together.values()]
     keys = dict.fromkeys(key for one in settings for key in one)
     varied = [key for key in keys if any(one.get(key) != settings[0].get(key) for one in settings)]
     return [
-        Cell(one, {key: one.get(key) for key in varied}, tuple(sorted(members, key=lambda run: run.seed)))
+        Cell(one, {key: one.get(key) for key in varied}, tuple(sorted(members, key=lambda run: run.draws)))
         for one, members in zip(settings, together.values(), strict=True)
     ]
 
@@ -211,14 +240,15 @@ def _kept(run: FinishedRun, apart_from: Collection[str]) -> dict[str, Any]:
     return {key: value for key, value in run.settings.items() if not is_under(key, left_out)}
 
 
-def _check_no_duplicates(runs: Sequence[FinishedRun]) -> None:
+def _each_once(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
     seen: dict[str, FinishedRun] = {}
     for run in runs:
-        first = seen.setdefault(json.dumps(_kept(run, ()), sort_keys=True), run)
-        if first is not run:
+        first = seen.setdefault(json.dumps([_kept(run, SEEDS), run.draws], sort_keys=True), run)
+        if first is not run and _kept(first, ()) == _kept(run, ()):
             raise InputError(
                 f"{first.folder} and {run.folder} are the same run twice, which would count it double: move one out"
             )
+    return list(seen.values())
 
 
 def _typed(value: Any) -> str:

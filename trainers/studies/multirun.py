@@ -100,11 +100,13 @@ def _report(folder: Path) -> None:
     from trainers.reports.report import write_report
 
     try:
-        write_report(folder, folder / "report")
+        made = write_report(folder, folder / "report")
     except InputError as error:  # no cell came so far as to leave a run
         print(f"no report: {error}", file=sys.stderr)
     else:
         print(f"report: {folder / 'report' / 'report.html'}")
+        for warning in made.warnings:
+            print(warning, file=sys.stderr)
 
 
 def read_cells(folder: Path) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainers.statistics.comparison import Comparison, compare, holm, verdict
-from trainers.statistics.intervals import SeedSummary, over_seeds
+from trainers.statistics.intervals import SeedSummary
 from trainers.studies.cells import Cell, check_same_examples
 
 
@@ -30,7 +30,7 @@ class ComparisonRow:
 
 def score_table(cells: Sequence[Cell], key: str) -> list[CellRow]:
     """A row for each cell, of a number of the results such as finetune.validation.accuracy."""
-    return [CellRow(cell.name, cell.seeds, over_seeds(cell.values(key)), cell.degenerate) for cell in cells]
+    return [CellRow(cell.name, cell.seeds, cell.over_seeds(key), cell.degenerate) for cell in cells]
 
 
 def comparison_table(reference: Cell, cells: Sequence[Cell], split: str, metric: str) -> list[ComparisonRow]:
@@ -43,7 +43,7 @@ def comparison_table(reference: Cell, cells: Sequence[Cell], split: str, metric:
     found = []
     for cell in cells:
         check_same_examples(rows, cell.runs[0].rows(split), reference.runs[0], cell.runs[0])
-        found.append(compare(cell.scored(split, metric), base, paired=cell.seeds == reference.seeds))
+        found.append(compare(cell.scored(split, metric), base, paired=cell.draws == reference.draws))
     adjusted = holm([one.difference.p_value for one in found])
     return [
         ComparisonRow(cell.name, one, p, verdict(one.difference, p))

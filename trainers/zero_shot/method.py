@@ -91,7 +91,7 @@ def load_scored_model(config: FinetuneConfig, accelerator: Accelerator) -> Any:
     Raises:
         InputError: it cannot be read, or its output layer is not among its weights.
     """
-    set_seed(config.seed)  # of weights that are drawn, where the backbone's are
+    set_seed(config.seed_of_weights)  # of weights that are drawn, where the backbone's are
     found = load_backbone(config.backbone, lm=True)
     check_family(config.backbone, found.base)
     if found.new_weights:
