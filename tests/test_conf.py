@@ -23,7 +23,7 @@ EXPECTED = {
     "objective": {"task", "lm", "text_to_text"},
     "head": {"gpt1", "cls", "text_to_text"},
     "optim": {"gpt1", "bert", "t5"},
-    "peft": {"none", "lora", "dora", "ia3", "prefix", "ln_tuning"},
+    "peft": {"none", "lora", "dora", "ia3", "prefix", "ln_tuning", "top1", "top2"},
     "tracking": {"none", "wandb", "tensorboard"},
     "ablation": {"none", "no_aux_lm", "no_pretraining", "lstm"},
     "data": {"hub", "sample"},

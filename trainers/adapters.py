@@ -50,12 +50,20 @@ def _is_conv1d(base: PreTrainedModel) -> bool:
 def _prefix(config: PeftConfig, base: PreTrainedModel, new_tokens: list[int]) -> Any:
     from peft import PrefixTuningConfig
 
-    if "past_key_values" not in inspect.signature(type(base).forward).parameters:
+    if not _has_cache(base):
         raise InputError(
             f"peft=prefix gives keys and values to the backbone's cache, and {base.config.model_type} has none: "
             "use peft=lora or peft=ia3"
         )
     return PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=config.n_virtual_tokens)
+
+
+def _has_cache(base: PreTrainedModel) -> bool:
+    return "past_key_values" in inspect.signature(type(base).forward).parameters
+
+
+def _is_recurrent(base: PreTrainedModel) -> bool:
+    return any(isinstance(module, nn.RNNBase) for module in base.modules())
 
 
 def _ln_tuning(config: PeftConfig, base: PreTrainedModel, new_tokens: list[int]) -> Any:
@@ -74,6 +82,14 @@ ADAPTERS: dict[str, Callable[[PeftConfig, PreTrainedModel, list[int]], Any]] = {
 }
 
 
+def fitting(base: PreTrainedModel, family: str) -> list[str]:
+    """The methods that a backbone of that family takes as it is."""
+    if _is_recurrent(base):
+        return ["ln_tuning"]
+    takes_prefix = family == "causal" and _has_cache(base)
+    return [name for name in ADAPTERS if name != "prefix" or takes_prefix]
+
+
 def add_adapter(config: PeftConfig, base: PreTrainedModel, new_tokens: list[int]) -> Any:
     """Put an adapter around base, whose own weights stop training.
 
@@ -86,7 +102,7 @@ def add_adapter(config: PeftConfig, base: PreTrainedModel, new_tokens: list[int]
 
     # LoRA would be put on the projection behind the LSTM and on nothing else, without a word
     on_weights = config.method != "ln_tuning" and not config.target_modules
-    if on_weights and any(isinstance(module, nn.RNNBase) for module in base.modules()):
+    if on_weights and _is_recurrent(base):
         raise InputError(
             f"peft={config.method}: peft has no adapters for the LSTM of {base.config.model_type}: use peft=none, or "
             "name the linear layers around it by peft.target_modules=[...]"

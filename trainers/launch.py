@@ -30,6 +30,7 @@ from trainers.config import SearchConfig
 from trainers.runs import run_name
 from trainers.studies.launchers import check_launcher
 from trainers.studies.multirun import run_cell
+from trainers.studies.params import peft_methods, transfer_counts
 from trainers.studies.search import search as run_search
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -53,31 +54,13 @@ def register_resolvers() -> None:
     """Make what stands in the files of conf/ as ${name:...} known to OmegaConf, in this process."""
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
     OmegaConf.register_new_resolver("shipped", lambda model: str(SHIPPED / model), replace=True)
-    OmegaConf.register_new_resolver("transfer_counts", _transfer_counts, replace=True)
-    OmegaConf.register_new_resolver("peft_methods", _peft_methods, replace=True)
+    OmegaConf.register_new_resolver("transfer_counts", transfer_counts, replace=True)
+    OmegaConf.register_new_resolver("peft_methods", peft_methods, replace=True)
     OmegaConf.register_new_resolver("sample", lambda file: str(SAMPLE / file), replace=True)
 
 
 def _run_name(seed: Any) -> str:
     return run_name(seed, list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else [])
-
-
-def _transfer_counts(hub: str, path: str | None) -> str:
-    """The values of n_transfer for a backbone: nothing, the embeddings, and each number of blocks."""
-    from transformers import AutoConfig
-
-    import trainers.backbones.lstm  # noqa: F401  AutoConfig knows it from here on
-
-    try:
-        n_blocks = AutoConfig.from_pretrained(path or hub).num_hidden_layers
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path or hub} cannot be read: {str(error).splitlines()[0]}") from error
-    return ",".join(map(str, range(-1, n_blocks + 1)))
-
-
-def _peft_methods(family: str) -> str:
-    """The files of conf/peft/ that are compared on a family of backbones: a prefix needs a causal one."""
-    return ",".join(["none", "lora", "ia3", *(["prefix"] if family == "causal" else []), "top1", "top2"])
 
 
 def recipe(

@@ -90,7 +90,9 @@ COMMAND_LINE = {
     "unknown loss": (["task=rte", "objective.loss=focal"], r"names the loss 'focal', which does not exist"),
     "transfer out of range": (["task=rte", "n_transfer=-2"], r"^n_transfer is -1 \(nothing\), 0 \(embeddings\)"),
     "transfer and reinit": (["task=rte", "n_transfer=1", "n_reinit=1"], r"both say which blocks start anew: give one$"),
-    "adapter and transfer": (["task=rte", "peft=lora", "n_transfer=1"], r"leave out n_transfer, n_reinit and n_frozen$"),
+    "adapter and transfer": (["task=rte", "peft=lora", "n_transfer=1"], r"leave out n_transfer, n_reinit, n_frozen and n_trained$"),
+    "frozen twice": (["task=rte", "n_trained=1", "n_frozen=1"], r"^n_trained \(from the top\) and n_frozen .* give one$"),
+    "no head": (["task=rte", "n_trained=-1"], r"^n_trained is at least 0, got -1$"),
     "prefix on BERT": (["task=rte", "peft=prefix", "backbone=minilm"], r"^peft=prefix needs a causal backbone"),
     "two sources": (["task=rte", "data=sample", "data.root=x"], r"data.sample and data.root both say where"),
     "no train file": (["task=single", "data.files.validation=x.csv"], r"go with data.files.train: give that too$"),
@@ -190,6 +192,7 @@ def test_too_many_choices_for_the_context(command):
 BACKBONE = {
     "too many blocks": (["n_transfer=9"], r"^n_transfer=9, and tiny has 2 blocks: give at most 2$"),
     "too many frozen": (["n_frozen=3"], r"^n_frozen=3, and tiny has 2 blocks"),
+    "too many trained": (["n_trained=3"], r"^n_trained=3, and tiny has 2 blocks: give at most 2$"),
     "context too long": (["head.n_ctx=9999"], r"^head.n_ctx=9999, and tiny has positions for 512 tokens: give at most 512$"),
     "no folder": (["backbone.path=nowhere", "backbone.weights=pretrained"], r"^backbone.path=nowhere: the tokenizer cannot"),
     "no cache": (["backbone=bert_large"], r"^backbone bert_large \(google-bert/bert-large-uncased\): the tokenizer cannot be "

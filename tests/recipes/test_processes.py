@@ -22,6 +22,8 @@ TASK = (
     "zero_shot=auto",
     "optim.lr=1e-3",
     "train.epochs=4",
+    "train.eval_train_rows=8",
+    "data_order_seed=4",
     "train.batch_size=5",
 )
 

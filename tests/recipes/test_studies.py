@@ -1,5 +1,7 @@
 """Studies: many cells by one command, skipped where they are finished, told where they fail."""
 
+import csv
+import io
 import json
 import os
 import subprocess
@@ -8,21 +10,23 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from transformers import AutoModelForCausalLM
 
 from heads.errors import InputError
-from trainers.config import FinetuneConfig
+from trainers.config import SEEDS, FinetuneConfig, PretrainConfig
 from trainers.launch import CONF, check_overrides, register
 from trainers.runs import differences, open_folder, plain, read_settings, run_name
+from trainers.studies.params import peft_methods
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted(file.stem for file in (CONF / "study").glob("*.yaml"))
 CELL = ("task=sst2", "data=sample", "backbone=tiny", "zero_shot=none", "train.max_steps=3")
 
 
-def command(folder, *overrides):
+def command(folder, *overrides, recipe="finetune", cell=CELL):
     folder.mkdir(exist_ok=True)
     return subprocess.run(
-        [sys.executable, str(ROOT / "recipes" / "finetune.py"), *overrides, *CELL],
+        [sys.executable, str(ROOT / "recipes" / f"{recipe}.py"), *overrides, *cell],
         cwd=folder,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -33,6 +37,11 @@ def command(folder, *overrides):
 
 def results(folder):
     return {file.parent.name: file for file in folder.glob("outputs/finetune/sst2/tiny/*/result.json")}
+
+
+def table(folder, study, name):
+    text = (folder / "outputs" / "studies" / study / "report" / name).read_text()
+    return list(csv.DictReader(io.StringIO(text)))
 
 
 def numbers(file):
@@ -70,21 +79,167 @@ def test_a_layer_transfer_study_has_a_cell_for_each_number_of_blocks(tmp_path):
     assert done.returncode == 0, done.stderr
     kept = {OmegaConf.load(file.parent / "config.yaml").n_transfer for file in results(tmp_path).values()}
     assert kept == {-1, 0, 1, 2}
+    points = table(tmp_path, "layer_transfer", "plots/sst2_transfer.csv")
+    found = {
+        str(OmegaConf.load(file.parent / "config.yaml").n_transfer): json.loads(file.read_text())["finetune"]
+        for file in results(tmp_path).values()
+    }
+    assert [(point["n_transfer"], float(point["train"]), float(point["mean"])) for point in points] == [
+        (n, found[n]["train"]["accuracy"], found[n]["validation"]["accuracy"]) for n in ("-1", "0", "1", "2")
+    ]
+
+
+def test_a_study_of_seeds_tells_their_shares(tmp_path):
+    done = command(tmp_path, "-m", "+study=seeds", "weight_init_seed=1,2", "data_order_seed=1,2,3", "optim.lr=1e-3")
+    assert done.returncode == 0, done.stderr
+    assert len(results(tmp_path)) == 6
+    [row] = table(tmp_path, "seeds", "tables/scores.csv")
+    assert row["seeds"] == "6"
+    rows = table(tmp_path, "seeds", "tables/seed_shares.csv")
+    assert [(one["source"], one["seeds"]) for one in rows] == [
+        ("weight initialisation", "2"),
+        ("data order, dropout", "3"),
+        ("both together", "6"),
+    ]
+    assert sum(float(one["share"]) for one in rows) == pytest.approx(1)
+    assert all(0 <= float(one["share_low"]) <= float(one["share_high"]) <= 1 for one in rows)
+
+
+def test_a_study_of_peft_has_what_the_backbone_takes_and_what_it_trains(tmp_path):
+    done = command(tmp_path, "-m", "+study=peft", "seed=1")
+    assert done.returncode == 0, done.stderr
+    rows = {row["settings"]: row for row in table(tmp_path, "peft", "tables/scores.csv")}
+    assert rows.keys() == {
+        "",
+        "peft=lora",
+        "peft=ia3",
+        "n_trained=1",
+        "n_trained=2",
+    }  # GPT-1 has no cache
+    trained = {name: int(row["trained_parameters"]) for name, row in rows.items()}
+    assert trained["peft=ia3"] < trained["peft=lora"] < trained["n_trained=1"] < trained["n_trained=2"]
+    assert trained["n_trained=2"] < trained[""] == int(rows[""]["parameters"])
+    assert rows[""]["verdict"] == "reference"
+    page = (tmp_path / "outputs" / "studies" / "peft" / "report" / "report.html").read_text()
+    assert f"{trained['n_trained=1']:,} (" in page
+
+
+@pytest.mark.parametrize(
+    ("backbone", "methods"),
+    [
+        ("tiny", "none,lora,ia3,top1,top2"),
+        ("tiny_bert", "none,lora,ia3,top1,top2"),
+        ("tiny_lstm", "none,top1"),
+        ("gpt2", "none,lora,ia3,prefix,top1,top2"),
+    ],
+)
+def test_the_methods_that_a_backbone_takes(tiny_model, compose, tmp_path, backbone, methods):
+    config = compose("task=sst2", f"backbone={backbone}").backbone
+    if backbone == "gpt2":
+        tiny_model(AutoModelForCausalLM, "gpt2").save_pretrained(tmp_path)
+    assert peft_methods(config.hub, str(tmp_path) if backbone == "gpt2" else None, config.family) == methods
+    hub = str(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"nowhere cannot be read: "):
+        peft_methods(hub, None, "causal")
+
+
+CURVE = ("corpus=sample", "data=sample", "train.n_ctx=64", "train.batch_size=4", "train.max_steps=4")
+
+
+def test_a_zero_shot_curve_of_pretraining_is_one_command(tmp_path):
+    asked = ("-m", "+study=zero_shot_curve", "backbone=tiny,tiny_lstm", "curve.tasks=[sst2,dpr]")
+    first = command(tmp_path, *asked, recipe="pretrain", cell=CURVE)
+    assert first.returncode == 0, first.stderr
+    assert "2 finished (outputs/studies/zero_shot_curve)" in first.stdout
+    points = table(tmp_path, "zero_shot_curve", "plots/zero_shot_curve.csv")
+    runs, tasks = ("tiny seed 0", "tiny_lstm seed 0"), ("sst2", "dpr")
+    assert [(one["run"], one["step"], one["task"]) for one in points] == [
+        (run, step, task) for run in runs for step in "124" for task in tasks
+    ]
+    assert (tmp_path / "outputs/studies/zero_shot_curve/report/plots/zero_shot_normalized.png").is_file()
+    assert {row["run"] for row in table(tmp_path, "zero_shot_curve", "tables/zero_shot.csv")} == set(runs)
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("outputs/pretrain/*/*/result.json")}
+
+    second = command(tmp_path, *asked, "train.epochs=-1,1", recipe="pretrain", cell=CURVE)
+    assert second.returncode == 1
+    assert second.stderr.count("failed: ") == 2
+    assert "train.epochs is at least 1, got -1" in second.stderr
+    assert "4 finished" in second.stdout  # epochs=1 has a folder of its own
+    again = command(tmp_path, *asked, recipe="pretrain", cell=CURVE)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("finished before: ") == 2
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+
+
+def test_many_zero_shot_runs_are_skipped_told_and_reported(tmp_path):
+    asked = ("-m", "task=sst2,rte", "backbone=tiny", "data=sample", "zero_shot=likelihood,fill_mask")
+    for n_before in (0, 2):
+        done = command(tmp_path, *asked, recipe="zero_shot", cell=())
+        assert done.returncode == 1
+        assert done.stdout.count("finished before: ") == n_before
+        assert "2 failed" in done.stdout
+        assert "2 finished" in done.stdout
+        assert done.stderr.count("fill_mask needs a masked LM, and tiny is causal") == 4  # as it happens and at the end
+    text = (tmp_path / "outputs/multirun/zero_shot/report/tables/scores.csv").read_text()
+    rows = {row["task"]: row for row in csv.DictReader(io.StringIO(text))}
+    assert rows.keys() == {"sst2", "rte"}
+    assert all(0 <= float(row["zero_shot"]) <= 1 for row in rows.values())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "stage", "asked"),
+    [
+        ("finetune", "finetune", ("train.n_ctx=32", "train.max_steps=1", "continuations.number=0", "seed=1,-1")),
+        ("zero_shot", "zero_shot", ("n_ctx=32,99999",)),
+    ],
+)
+def test_many_runs_on_running_text_are_skipped_told_and_listed(tmp_path, recipe, stage, asked):
+    typed = ("-m", "objective=lm", "backbone=tiny", "corpus=sample", *asked)
+    for n_before in (0, 1):
+        done = command(tmp_path, *typed, recipe=recipe, cell=())
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        assert done.stdout.count("finished before: ") == n_before
+        assert done.stdout.count("report: ") == 1
+    page = (tmp_path / f"outputs/multirun/{recipe}_lm/report/report.html").read_text()
+    [file] = tmp_path.glob(f"outputs/{recipe}/lm/tiny/*/result.json")
+    assert f"<td>{recipe}_lm</td>" in page
+    assert f"{json.loads(file.read_text())['primary']['value']:.4f}" in page
+    assert f'"python recipes/{recipe}.py objective=lm backbone=tiny corpus=sample' in page
+
+
+def test_a_study_warns_of_runs_that_learned_nothing(tmp_path):
+    done = command(tmp_path, "-m", "+study=lm_coef", "seed=1,2", "objective.lm_coef=0", "optim.lr=1e-9")
+    assert done.returncode == 0, done.stderr
+    degenerate = [name for name, file in results(tmp_path).items() if json.loads(file.read_text())["degenerate"]]
+    assert len(degenerate) == 2
+    [row] = table(tmp_path, "lm_coef", "tables/scores.csv")
+    assert row["degenerate"] == "2"
+    warning = "Warning: 2 of 2 runs learned nothing (degenerate), and count in every mean: sst2, tiny (seed 1; 2)."
+    assert warning in done.stderr
+    report = tmp_path / "outputs" / "studies" / "lm_coef" / "report"
+    assert f'<p class="note warning">{warning}</p>' in (report / "report.html").read_text()
 
 
 def test_studies_were_found():
-    assert set(STUDIES) >= {"layer_transfer", "table5", "lm_coef"}
+    assert set(STUDIES) >= {"layer_transfer", "table5", "lm_coef", "seeds", "peft", "zero_shot_curve"}
 
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_a_study_varies_settings_that_exist(study):
     file = OmegaConf.load(CONF / "study" / f"{study}.yaml")
     assert file.hydra.sweep.dir == f"outputs/studies/{study}"
-    register("finetune", FinetuneConfig)
+    recipe, schema, usual = (
+        ("pretrain", PretrainConfig, []) if study == "zero_shot_curve" else ("finetune", FinetuneConfig, ["task=sst2"])
+    )
+    register(recipe, schema)
     params = {key: str(file.hydra.sweeper.params._get_node(key)._value()) for key in file.hydra.sweeper.params}
     typed = [f"{key}={value}" for key, value in params.items() if "${" not in value]
-    check_overrides(["task=sst2", *typed], "finetune", FinetuneConfig, multirun=True)
-    assert "seed" in params
+    check_overrides([*usual, f"+study={study}", *typed], recipe, schema, multirun=True)
+    assert params.keys() & {*SEEDS, "backbone"}
+    words = (CONF / "study" / f"{study}.yaml").read_text()
+    assert f"recipes/{recipe}.py -m +study={study} " in words
+    assert f"recipes/{recipe}.py -m +study={study} " in (ROOT / "README.md").read_text()
 
 
 def test_a_study_is_several_runs():
@@ -92,6 +247,18 @@ def test_a_study_is_several_runs():
         check_overrides(["task=sst2", "+study=table5"], "finetune", FinetuneConfig)
     with pytest.raises(InputError, match=r"^study=tabel5: there is no conf/study/tabel5.yaml. Did you mean 'table5'"):
         check_overrides(["task=sst2", "+study=tabel5"], "finetune", FinetuneConfig, multirun=True)
+
+
+def test_a_study_of_another_recipe():
+    said = (
+        r"^\+study=table5 is of another recipe: conf/pretrain.yaml has no ablation; its command is in conf/study/table5"
+    )
+    with pytest.raises(InputError, match=said):
+        check_overrides(["+study=table5"], "pretrain", PretrainConfig, multirun=True)
+    with pytest.raises(
+        InputError, match=r"^\+study=zero_shot_curve is of another recipe: conf/finetune.yaml has no curve"
+    ):
+        check_overrides(["task=sst2", "+study=zero_shot_curve"], "finetune", FinetuneConfig, multirun=True)
 
 
 def test_a_study_and_a_command_find_the_same_folder():

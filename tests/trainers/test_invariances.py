@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from trainers.build import lay_foundation
+from trainers.data.encode import encode_records
+from trainers.data.records import load_records
 from trainers.finetune import finetune
 
 STILL = ("backbone.dropout=0", "head.clf_pdrop=0")  # so that runs with other random streams can be compared
@@ -53,6 +56,38 @@ def test_speed_settings_leave_the_numbers_alone(run, backbone, change):
     np.testing.assert_allclose(losses(changed[1]), losses(plain[1]), rtol=2e-5)
     np.testing.assert_allclose(probabilities(changed[2]), probabilities(plain[2]), atol=2e-5)
     assert changed[0]["finetune"] == plain[0]["finetune"]
+
+
+def test_train_rows_are_scored_where_asked_for_and_change_no_number(run):
+    plain, scored = (
+        run("plain", *QUICK, "backbone=tiny"),
+        run("scored", *QUICK, "backbone=tiny", "train.eval_train_rows=12"),
+    )
+    assert losses(scored[1]) == losses(plain[1])
+    assert scored[2] == plain[2]  # the predictions, which are of the held-out rows alone
+    found = scored[0]["finetune"].pop("train")
+    assert scored[0]["finetune"] == plain[0]["finetune"]
+    assert scored[0]["data"] == plain[0]["data"]
+    kept = [line for line in scored[1] if line.get("epoch") == scored[0]["train"]["kept_epoch"] - 1]
+    assert found == {"accuracy": kept[-1]["train/accuracy"]}
+    assert found["accuracy"] * 12 == pytest.approx(round(found["accuracy"] * 12))
+
+
+@pytest.mark.parametrize("n", [5, 1000])
+def test_a_sample_of_a_split_is_seeded_and_in_order(compose, n):
+    config = compose("task=rte", "data=sample", "backbone=tiny")
+    records = load_records(config.task, config.data)
+    train = encode_records(records, config.task, lay_foundation(config).encoder(config))[0]["train"]
+    first, again, other = (train.sample(n, seed) for seed in (0, 0, 1))
+    assert first.guids == again.guids
+    assert (first.guids != other.guids) == (n == 5)
+    places = [train.guids.index(guid) for guid in first.guids]
+    assert places == sorted(set(places))
+    assert len(first) == min(n, len(train))
+    assert first.lengths == [train.lengths[i] for i in places]
+    assert first.labels == [train.labels[i] for i in places]
+    assert [row.encoded for row in first.rows([(0, 1.0)])] == [row.encoded for row in train.rows([(places[0], 1.0)])]
+    assert train.sample(0, 0) is None
 
 
 CHOICE = ("data=sample", "backbone=tiny", "optim.lr=1e-3", "train.epochs=2", "train.batch_size=12", *STILL)

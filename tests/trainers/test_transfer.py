@@ -7,6 +7,7 @@ from transformers import AutoModel, AutoModelForCausalLM
 
 from heads.errors import InputError
 from trainers.backbones.transfer import add_embeddings, check_count, freeze, keep_layers, layer_of, n_layers
+from trainers.build import assemble, lay_foundation
 
 KINDS = ["openai-gpt", "gpt2", "llama", "bert", "ablatune_lstm"]
 N_LAYER = 3
@@ -123,6 +124,22 @@ def test_what_is_frozen(build, kind, n_frozen):
     assert len(frozen) == (0 if n_frozen is None else embeddings + n_frozen * block)
     assert not frozen & ABOVE[kind]
     assert n_frozen is None or frozen >= EMBEDDINGS[kind]
+
+
+@pytest.mark.parametrize("n_trained", [0, 1, 2])
+@pytest.mark.parametrize("backbone", ["tiny", "tiny_bert"])
+def test_the_top_blocks_alone_are_trained(compose, backbone, n_trained):
+    typed = ("task=rte", f"backbone={backbone}")
+
+    def trained(*overrides):
+        config = compose(*typed, *overrides)
+        model = assemble(config, lay_foundation(config), ["a", "b"])
+        return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+    found = trained(f"n_trained={n_trained}")
+    assert found == trained(f"n_frozen={2 - n_trained}")
+    assert {"head.linear.weight", "head.linear.bias"} <= found < trained()
+    assert n_trained == 0 or found == trained(f"peft=top{n_trained}")
 
 
 def test_check_count(build):

@@ -12,11 +12,14 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from trainers.config import SPEED_ONLY, FinetuneConfig, PretrainConfig, flat
+from trainers.config import SPEED_ONLY, FinetuneConfig, LmConfig, PerplexityConfig, PretrainConfig, flat
 from trainers.launch import CONF, register
 from trainers.runs import FILLED_IN, is_under
 
-SCHEMAS: dict[str, type] = {"finetune": FinetuneConfig, "zero_shot": FinetuneConfig, "pretrain": PretrainConfig}
+SCHEMAS: dict[str, type] = {
+    **{"finetune": FinetuneConfig, "zero_shot": FinetuneConfig, "pretrain": PretrainConfig},
+    **{"finetune_lm": LmConfig, "zero_shot_lm": PerplexityConfig},
+}
 
 
 def command(recipe: str, settings: dict[str, Any]) -> str | None:
@@ -25,7 +28,7 @@ def command(recipe: str, settings: dict[str, Any]) -> str | None:
     if changed is None:
         return None
     words = [*chosen, f"seed={settings['seed']}", *(f"{key}={in_hydra(value)}" for key, value in changed.items())]
-    return " ".join([f"python recipes/{recipe}.py", *(shlex.quote(word) for word in words)])
+    return " ".join([f"python recipes/{recipe.removesuffix('_lm')}.py", *(shlex.quote(word) for word in words)])
 
 
 def typed(recipe: str, settings: dict[str, Any]) -> dict[str, Any] | None:
@@ -47,8 +50,9 @@ def typed(recipe: str, settings: dict[str, Any]) -> dict[str, Any] | None:
 
 def chosen_groups(recipe: str, settings: dict[str, Any]) -> list[str]:
     """The files of conf/ that the settings name, as one types them; those that stand for themselves are left out."""
-    if recipe == "pretrain":
-        return [f"backbone={settings['backbone.name']}", f"corpus={settings['corpus.name']}"]
+    if "task.name" not in settings:
+        objective = ["objective=lm"] if recipe.endswith("_lm") else []
+        return [*objective, f"backbone={settings['backbone.name']}", f"corpus={settings['corpus.name']}"]
     usual = {"ablation": "none", "peft.method": "none", "zero_shot.method": "auto"}
     named = {key: settings.get(key, plain) for key, plain in usual.items()}
     return [

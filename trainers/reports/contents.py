@@ -211,7 +211,7 @@ def _glue_row(cell: Cell) -> Row:
 
 def speed_table(scores: Sequence[CellScore]) -> Table:
     """Throughput, padding and size of each cell's runs."""
-    rows = [_speed_row(score) for score in scores if "train" in score.cell.runs[0].result]
+    rows = [_speed_row(score) for score in scores if "seconds" in score.cell.runs[0].result.get("train", {})]
     columns = [
         *WHO,
         tables.text("processes", "processes"),

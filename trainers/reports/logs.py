@@ -62,7 +62,7 @@ def pretrained_runs(found: Found) -> list[PretrainedRun]:
             own["backbone.family"],
         )
         for folder, own in settings.items()
-        if "corpus.name" in own
+        if "corpus.name" in own and "continuations.number" not in own  # which objective=lm has
     ]
     names = [run.name for run in runs]
     told = [replace(run, name=f"{run.name} ({run.folder})") if names.count(run.name) > 1 else run for run in runs]

@@ -40,25 +40,25 @@ def render(runs: Path, found: Found, tables: Sequence[Table], plots: Sequence[Pl
 
 
 def recipe_of(run: FinishedRun) -> str:
-    """Which recipe made a run, by what its result holds."""
-    if "held_out" in run.result:
-        return "pretrain"
-    return "finetune" if "finetune" in run.result else "zero_shot"
+    """Which file of conf/ a run began with, by what its result holds."""
+    recipe = next((stage for stage in ("finetune", "zero_shot") if stage in run.result), "pretrain")
+    return recipe if recipe == "pretrain" or "task.name" in run.settings else f"{recipe}_lm"
 
 
 def _row(run: FinishedRun) -> dict[str, Any]:
     """What the list of runs shows of one."""
-    primary = run.result.get("primary", {})
-    held_out = run.result.get("held_out", {}).get("perplexity")
+    recipe = recipe_of(run)
+    perplexity = run.result.get("held_out", {}).get("perplexity") if recipe == "pretrain" else None
+    primary = run.result.get("primary", {"metric": "perplexity" if perplexity else "", "value": perplexity})
     return {
         "folder": str(run.folder),
-        "recipe": recipe_of(run),
+        "recipe": recipe,
         "task": run.settings.get("task.name", ""),
         "backbone": run.settings["backbone.name"],
         "ablation": run.settings.get("ablation", "none"),
         "seed": run.seeds_said,
-        "metric": primary.get("metric", "perplexity" if held_out is not None else ""),
-        "value": primary.get("value", held_out),
+        "metric": primary["metric"],
+        "value": primary["value"],
         "degenerate": run.result.get("degenerate_reason") or "",
     }
 
@@ -88,5 +88,5 @@ def _numbers(run: FinishedRun) -> dict[str, Any]:
     """The scores of a run as its result.json has them, undefined ones too."""
     scores = {stage: run.result[stage] for stage in ("finetune", "held_out", "train") if stage in run.result}
     asked = run.result.get("zero_shot", {})
-    splits = {split: asked[split] for split in asked.get("chance", {})}
+    splits = {split: asked[split] for split in asked.get("chance", asked) if isinstance(asked[split], dict)}
     return flat(scores | ({"zero_shot": splits} if splits else {}))

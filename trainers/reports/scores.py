@@ -9,7 +9,7 @@ import numpy as np
 
 from heads.errors import InputError
 from trainers.config import flat
-from trainers.reports.command import in_hydra, typed
+from trainers.reports.command import chosen_groups, in_hydra, typed
 from trainers.statistics.comparison import compare, holm, verdict
 from trainers.statistics.crossed import SeedScores, example_interval, mean_estimate
 from trainers.statistics.intervals import Estimate, seed_estimate
@@ -25,6 +25,7 @@ FULL: dict[str, Any] = {
     "n_reinit": 0,
     "init_from": None,
 }
+OTHER_FILES = ("peft=", "zero_shot=")  # that a cell's settings name; the others have a column of their own
 NAN = float("nan")
 
 
@@ -97,8 +98,9 @@ def cell_scores(runs: Sequence[FinishedRun], reference: dict[str, Any]) -> list[
     Raises:
         InputError: two runs have all settings in common.
     """
-    tuned = [run for run in runs if "finetune" in run.result]
-    asked = [run for run in runs if "finetune" not in run.result and "zero_shot" in run.result]
+    on_tasks = [run for run in runs if "task.name" in run.settings]
+    tuned = [run for run in on_tasks if "finetune" in run.result]
+    asked = [run for run in on_tasks if "finetune" not in run.result and "zero_shot" in run.result]
     found: list[CellScore] = []
     for task in sorted({run.settings["task.name"] for run in [*tuned, *asked]}):
         cells = group([run for run in tuned if run.settings["task.name"] == task])
@@ -115,9 +117,12 @@ def _of_task(cells: list[Cell], recipe: str) -> list[CellScore]:
 
 def told_apart(cell: Cell, recipe: str) -> str:
     """What one types for this cell besides its task, backbone and ablation, of what the cells differ in."""
-    said = typed(recipe, cell.runs[0].settings)
+    settings = cell.runs[0].settings
+    said = typed(recipe, settings)
+    files = [] if said is None else chosen_groups(recipe, settings)
+    chosen = [word for word in files if word.startswith(OTHER_FILES) and f"{word.split('=')[0]}.method" in cell.differs]
     each = {key: value for key, value in (cell.differs if said is None else said).items() if key in cell.differs}
-    return " ".join(f"{key}={in_hydra(value)}" for key, value in each.items() if key != "ablation")
+    return " ".join([*chosen, *(f"{key}={in_hydra(value)}" for key, value in each.items() if key != "ablation")])
 
 
 def _with_guesses(rows: list[CellScore]) -> list[CellScore]:

@@ -91,22 +91,27 @@ class Cells(Callback):
         print(", ".join(f"{number} {state}" for state, number in counts.items()) + f" ({config.hydra.sweep.dir})")
         for cell in failed:
             print(f"failed: {' '.join(cell['overrides'])}: {cell['error']}", file=sys.stderr)
-        _report(Path(config.hydra.sweep.dir))
-        if failed:
+        reported = _report(Path(config.hydra.sweep.dir))
+        if failed or not reported:
             sys.exit(1)
 
 
-def _report(folder: Path) -> None:
+def _report(folder: Path) -> bool:
+    """Write the report; whether nothing went wrong that should not."""
     from trainers.reports.report import write_report
 
     try:
         made = write_report(folder, folder / "report")
     except InputError as error:  # no cell came so far as to leave a run
         print(f"no report: {error}", file=sys.stderr)
+    except Exception:  # noqa: BLE001  Hydra would make a warning of it, and forget that cells have failed
+        traceback.print_exc()
+        return False
     else:
         print(f"report: {folder / 'report' / 'report.html'}")
         for warning in made.warnings:
             print(warning, file=sys.stderr)
+    return True
 
 
 def read_cells(folder: Path) -> list[dict[str, Any]]:
