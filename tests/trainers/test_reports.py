@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import math
 import re
@@ -24,6 +25,7 @@ from trainers.reports.tables import Table, latex, text, to_csv, to_latex, to_mar
 from trainers.results import Predictions, write_result
 from trainers.runs import plain, read_yaml
 from trainers.statistics import intervals
+from trainers.statistics.components import share_intervals, variance_components
 from trainers.studies.cells import Found, find_runs
 
 TRUE = np.random.default_rng(0).integers(2, size=60).tolist()
@@ -112,6 +114,67 @@ def test_better_is_said_only_where_the_interval_excludes_zero(tmp_path, compose)
     [row] = [row for row in table(tmp_path / "report" / "tables" / "scores.csv") if row["ablation"]]
     assert float(row["delta_low"]) <= 0 <= float(row["delta_high"])
     assert row["verdict"] == "not distinguishable"
+
+
+def test_seeds_varied_apart_have_their_shares_in_a_table_and_a_plot(tmp_path, compose):
+    base, right = compose("task=sst2", "backbone=tiny"), {1: 0.9, 2: 0.7, 3: 0.5}
+    for weights, order in itertools.product((1, 2, 3), (1, 2)):
+        config = replace(base, weight_init_seed=weights, data_order_seed=order, seed=order)
+        write_run(tmp_path / f"{weights}{order}", config, right[weights])
+    made = write_report(tmp_path, tmp_path / "report")
+    scores = np.array([[run.value("finetune.validation.accuracy") for run in made.found.runs]]).reshape(3, 2)
+    rows = table(tmp_path / "report" / "tables" / "seed_shares.csv")
+    assert [float(row["share"]) for row in rows] == list(variance_components(scores).shares)
+    assert [(float(row["share_low"]), float(row["share_high"])) for row in rows] == share_intervals(scores)
+    assert [row["seeds"] for row in rows] == ["3", "2", "6"]
+    drawn = table(tmp_path / "report" / "plots" / "sst2_seeds.csv")
+    assert [float(row["accuracy"]) for row in drawn] == scores.ravel().tolist()
+    assert "weights 3, order 1" in (tmp_path / "report" / "report.html").read_text()
+    (tmp_path / "32" / "result.json").unlink()
+    assert "seed_shares" not in {one.name for one in write_report(tmp_path, tmp_path / "report").tables}
+
+
+def test_the_transfer_plot_has_the_train_rows_where_they_were_scored(tmp_path, compose):
+    for n in (-1, 0, 1):
+        for seed in (0, 1):
+            folder = tmp_path / f"{n}_{seed}"
+            write_run(folder, compose("task=sst2", "backbone=tiny", f"n_transfer={n}", f"seed={seed}"), 0.6 + 0.1 * n)
+            result = json.loads((folder / "result.json").read_text())
+            if (n, seed) != (0, 1):  # one of them was not asked
+                result["finetune"]["train"] = {"accuracy": 0.8 + 0.01 * seed}
+            (folder / "result.json").write_text(json.dumps(result))
+    [plot] = [one for one in write_report(tmp_path, tmp_path / "report").plots if one.name == "sst2_transfer"]
+    assert [row["train"] for row in plot.rows] == [pytest.approx(0.805), pytest.approx(math.nan, nan_ok=True), 0.805]
+    assert "Dashed" in plot.caption
+    assert {"tiny, validation", "tiny, train"} <= set(re.findall(r">([^<>]+)</text>", plot.svg))
+    splits = [row["split"] for row in table(tmp_path / "report" / "tables" / "numbers.csv")]
+    assert splits.count("train") == 2  # of the cells whose runs all have it
+    assert len(splits) == 5
+
+
+def test_trained_parameters_are_told_where_they_differ(tmp_path, compose):
+    for name, trained in (("peft=lora", 5000), ("ablation=none", 2000000)):
+        write_run(tmp_path / name, compose("task=sst2", "backbone=tiny", name), 0.7)
+        file = tmp_path / name / "result.json"
+        result = json.loads(file.read_text())
+        result["train"]["trained_parameters"] = trained
+        file.write_text(json.dumps(result))
+    made = write_report(tmp_path, tmp_path / "report")
+    assert "| 5,000 (0.25 %) |" in (tmp_path / "report" / "tables.md").read_text()
+    assert {score.settings for score in made.scores} == {"", "peft=lora"}
+    file.write_text(json.dumps(result | {"train": result["train"] | {"trained_parameters": 5000}}))
+    assert "trained parameters" not in to_markdown(write_report(tmp_path, tmp_path / "report").tables[0])
+
+
+def test_runs_that_learned_nothing_are_counted_and_warned_of(tmp_path, compose):
+    for seed in (0, 1, 2):
+        config = compose("task=sst2", "backbone=tiny", f"seed={seed}")
+        write_run(tmp_path / f"seed{seed}", config, 0.7, degenerate="one prediction" if seed else None)
+    write_report(tmp_path, tmp_path / "report")
+    assert [row["degenerate"] for row in table(tmp_path / "report" / "tables" / "scores.csv")] == ["2"]
+    warning = "Warning: 2 of 3 runs learned nothing (degenerate), and count in every mean: sst2, tiny (seed 1; 2)."
+    assert warning in (tmp_path / "report" / "tables.md").read_text()
+    assert f'warning">{warning}<' in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_a_single_seed_has_an_interval_over_examples_and_no_verdict(tmp_path, compose):

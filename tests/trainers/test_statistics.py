@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import norm
 
 from heads.errors import InputError
-from trainers.statistics import intervals
+from trainers.statistics import components, intervals
 from trainers.statistics.comparison import compare, power, seeds_needed, verdict
-from trainers.statistics.components import variance_components
+from trainers.statistics.components import Draws, crossed, mean_variance, share_intervals, variance_components
 from trainers.statistics.crossed import (
     SeedScores,
     difference_estimate,
@@ -19,7 +19,7 @@ from trainers.statistics.crossed import (
     mean_estimate,
     score_seeds,
 )
-from trainers.statistics.intervals import Estimate, over_seeds
+from trainers.statistics.intervals import Estimate, over_seeds, seed_estimate
 
 # T studies, S seeds, N examples, R draws
 
@@ -132,6 +132,67 @@ def test_variance_components_are_unbiased():
     ]
     means = [np.mean([getattr(each, part) for each in found]) for part in ("first", "second", "residual")]
     assert means == pytest.approx([0.0009, 0.0004, 0.0001], rel=0.05)
+
+
+def grids(first, second, residual, shape=(5, 5), n=1000):
+    """Simulated scores around 0 for each pair of two factors' levels, and the levels."""
+    random = np.random.default_rng(4)
+    draws = [Draws(f, g) for f in range(shape[0]) for g in range(shape[1])]
+    for _ in range(n):
+        main = random.normal(0, first, (shape[0], 1)) + random.normal(0, second, (1, shape[1]))
+        yield main + random.normal(0, residual, shape), draws
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (5, 5), (4, 10)])
+@pytest.mark.parametrize("sds", [(1, 1, 1), (2, 1, 1), (0.4, 0.4, 1)])
+def test_intervals_of_crossed_seeds_cover(monkeypatch, sds, shape):
+    monkeypatch.setattr(components, "N_DRAWS", 1000)
+    shares = np.square(sds) / np.square(sds).sum()
+    found = [
+        ([*share_intervals(scores_FG)], seed_estimate(scores_FG.ravel(), draws).interval())
+        for scores_FG, draws in grids(*sds, shape)
+    ]
+    for i, share in enumerate(shares):
+        assert 0.93 <= coverage([one[i] for one, _ in found], share) <= 0.985
+    assert coverage([mean for _, mean in found], 0) >= 0.93
+
+
+def test_seeds_that_are_taken_for_independent_give_too_narrow_an_interval():
+    found = [seed_estimate(scores_FG.ravel()).interval() for scores_FG, _ in grids(1, 1, 1)]
+    assert coverage(found, 0) < 0.75
+
+
+def test_seeds_of_which_none_is_shared_are_students_also_where_one_is_held():
+    scores = np.array([0.1, 0.4, 0.35, 0.8])
+    students = float(scores.var(ddof=1)) / 4, 3
+    assert mean_variance(scores, [Draws(i, i) for i in range(4)]) == students
+    assert mean_variance(scores, [Draws(7, i) for i in range(4)]) == students
+    assert seed_estimate(scores) == seed_estimate(scores, [Draws(i, 0) for i in range(4)])
+
+
+def test_a_grid_with_a_hole_has_a_wider_interval_and_no_shares():
+    scores_FG, draws = next(grids(1, 1, 0.1, (4, 4)))
+    whole, _ = mean_variance(scores_FG.ravel(), draws)
+    lacking, df = mean_variance(scores_FG.ravel()[:-1], draws[:-1])
+    assert lacking > 0.5 * whole
+    assert df == 3
+    assert crossed(scores_FG.ravel()[:-1], draws[:-1]) is None
+    covered = [seed_estimate(one.ravel()[:-1], draws[:-1]).interval() for one, draws in grids(1, 1, 1, (4, 4), 500)]
+    assert coverage(covered, 0) >= 0.95
+
+
+def test_runs_that_share_no_seed_are_left_out_of_a_grid():
+    scores_FG, draws = next(grids(1, 1, 1, (2, 3)))
+    found = crossed(np.append(scores_FG.ravel(), 9.0), [*draws, Draws(8, 8)])
+    assert found.scores_FG.tolist() == scores_FG.tolist()
+    assert (found.first, found.second) == ([0, 1], [0, 1, 2])
+    assert crossed(np.arange(3.0), [Draws(i, i) for i in range(3)]) is None
+    assert crossed(np.arange(3.0), [Draws(0, i) for i in range(3)]) is None
+
+
+def test_equal_scores_have_no_shares():
+    assert np.isnan(share_intervals(np.full((3, 3), 0.5))).all()
+    assert np.isnan(variance_components(np.full((3, 3), 0.5)).shares).all()
 
 
 def test_a_simulated_t_test_has_the_power_that_was_said():

@@ -15,6 +15,8 @@ from trainers.metrics import GLUE_TASKS, accuracy, pearson
 from trainers.results import Predictions, write_result
 from trainers.runs import plain, read_yaml
 from trainers.statistics import intervals
+from trainers.statistics.crossed import mean_estimate
+from trainers.statistics.intervals import seed_estimate
 from trainers.studies.cells import find_runs, group
 from trainers.studies.glue import GLUE_NUMBERS, glue_summary
 from trainers.studies.tables import comparison_table, score_table
@@ -81,6 +83,28 @@ def test_a_setting_that_an_older_version_did_not_know_parts_no_cell(tmp_path, co
     OmegaConf.save(older, file)
     [cell] = group(find_runs(tmp_path).runs)
     assert cell.seeds == (0, 1)
+
+
+def test_seeds_that_are_varied_apart_are_seeds_and_a_run_counts_once(tmp_path, compose):
+    base = compose("task=cb", "backbone=tiny")
+    for weights in (1, 2):
+        for order in (1, 2, 3):
+            config = replace(base, weight_init_seed=weights, data_order_seed=order)
+            found = Predictions(split(TRUE), values(0.5 + 0.1 * weights, order), np.eye(3)[TRUE])
+            scores = {"validation": found.scores(["accuracy"])}
+            write_run(tmp_path / f"{weights}{order}", config, scores, lines=found.lines(LABELS))
+    write_run(tmp_path / "plain2", replace(base, seed=2), {"validation": {"accuracy": 0.0}})  # as weights 2, order 2
+    write_run(tmp_path / "plain5", replace(base, seed=5), {"validation": {"accuracy": 0.5}})
+    runs = find_runs(tmp_path).runs
+    [cell] = group(runs)
+    assert cell.draws == ((1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3), (5, 5))
+    assert cell.runs[4].folder == tmp_path / "22"
+    assert [run.seeds_said for run in cell.runs[-2:]] == ["weights 2, order 3", "5"]
+    [grid] = group([run for run in runs if "plain" not in str(run.folder)])
+    accuracies = grid.values("finetune.validation.accuracy")
+    assert grid.over_seeds("finetune.validation.accuracy").interval == seed_estimate(accuracies, grid.draws).interval()
+    crossed, apart = (mean_estimate(grid.scored("validation", "accuracy")), seed_estimate(accuracies))
+    assert crossed.seed_variance > apart.seed_variance
 
 
 def test_predictions_are_read_back_as_they_were(tmp_path, compose):

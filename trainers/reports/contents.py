@@ -101,7 +101,7 @@ def _sizes_differ(scores: Sequence[CellScore]) -> bool:
 
 def _trained(row: Row) -> Shown:
     trained, whole = row["trained_parameters"], row["parameters"]
-    return Shown("", "") if trained is None else Shown(f"{trained:,} ({trained / whole:.3g} of all)", trained)
+    return Shown("", "") if trained is None else Shown(f"{trained:,} ({100 * trained / whole:.3g} %)", trained)
 
 
 def degenerate_runs(scores: Sequence[CellScore]) -> list[str]:
