@@ -105,7 +105,7 @@ class _Attention(torch.autograd.Function):
             used = weights if kept is None else weights * kept
             of_used = grad @ v.transpose(-1, -2)
             of_weights = of_used if kept is None else of_used.mul_(kept)
-            of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype).mul_(ctx.scaling)
+            of_scores = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype).mul_(ctx.scaling)
             states = of_scores @ k, of_scores.transpose(-1, -2) @ q, used.transpose(-1, -2) @ grad
             for row, one in zip(into, states, strict=True):
                 _put(row, group, one)
