@@ -1,10 +1,13 @@
 """Accelerate, as it was launched and configured."""
 
 import ctypes
+import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
+from accelerate.state import is_initialized
 
 from heads.errors import InputError
 
@@ -32,6 +35,19 @@ def start_accelerator(mixed_precision: str | None, trackers: list[Any], folder: 
             f"mixed_precision={mixed_precision}: this process has run with another precision, and Accelerate "
             "keeps one for good: start a command of its own for each"
         ) from error
+
+
+def usual_precision() -> str | None:
+    """The precision of a run that names none: accelerate's where it was configured, or is at work in this process.
+
+    Otherwise bf16 where the hardware multiplies in it, and no (float32) elsewhere.
+    """
+    if is_initialized() or "ACCELERATE_MIXED_PRECISION" in os.environ:
+        return None
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    able = torch.cpu.get_capabilities()
+    return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "no"
 
 
 def _keep_freed_memory() -> None:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import set_seed
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoModel
 
@@ -31,7 +32,7 @@ HEADS = {
 @pytest.fixture
 def states():
     """Queries, keys and values of LENGTHS, with their gradients wanted."""
-    torch.manual_seed(0)
+    set_seed(0)
     return [torch.randn(sum(LENGTHS), 2, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
 
 
@@ -54,7 +55,7 @@ def test_attention_is_that_of_each_sequence_alone(states):
 
 def test_attention_with_dropout_has_the_gradient_of_what_it_computes(states):
     def attend(*states):
-        torch.manual_seed(1)
+        set_seed(1)
         return _Attention.apply(*states, 0.5, 0.3, group_lengths(LENGTHS))
 
     assert not torch.allclose(attend(*states), one_by_one(states))
@@ -115,7 +116,7 @@ def test_with_an_adapter_and_in_bfloat16_too(tiny_model):
     rows, models = rows_of(1), []
     for _ in range(2):
         model = task_model(tiny_model, "bert")
-        torch.manual_seed(0)
+        set_seed(0)
         model.backbone = add_adapter(PeftConfig(method="lora"), model.backbone, [])
         models.append(model)
     assert models[0].takes_packing

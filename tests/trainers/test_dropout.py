@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from accelerate.utils import set_seed
 from torch import nn
 from transformers import AutoModel
 
@@ -13,7 +14,7 @@ N = 1_000_001  # no multiple of the four numbers of a draw
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("p", [0.001, 0.1, 0.5, 0.9])
 def test_the_rate_and_the_mean_are_those_asked_for(p, dtype):
-    torch.manual_seed(0)
+    set_seed(0)
     kept = draw_kept(torch.empty(N, dtype=dtype), p)
     assert len(kept.unique()) == 2
     dropped = float((kept == 0).double().mean())
@@ -25,7 +26,7 @@ def test_the_rate_and_the_mean_are_those_asked_for(p, dtype):
 
 def test_neighbours_are_independent():
     """Each of the four numbers of a draw says nothing of the next three, nor of the next draw's."""
-    torch.manual_seed(0)
+    set_seed(0)
     dropped = (draw_kept(torch.empty(N), 0.3) == 0).double()
     for distance in (1, 2, 3, 4, 8, 64):
         both = float((dropped[:-distance] * dropped[distance:]).mean())
@@ -34,12 +35,12 @@ def test_neighbours_are_independent():
 
 def test_the_gradient_is_that_of_what_was_kept():
     states = torch.ones(50, 7, requires_grad=True)
-    torch.manual_seed(0)
+    set_seed(0)
     out = Dropout(0.4)(states)
     out.sum().backward()
     assert 0 < int((out == 0).sum()) < 350
     torch.testing.assert_close(states.grad, out.detach())
-    torch.manual_seed(0)
+    set_seed(0)
     torch.testing.assert_close(Dropout(0.4)(states), out)
 
 
