@@ -1,9 +1,10 @@
 """Collation: encoded examples to one batch of tensors (B, R, T), with a row for each sequence or one for all of them.
 
 Only here are sequences padded. Masks and positions come from the lengths, never from a pad id, so that any id can pad.
+Or they stand in one row of all the batch's tokens, (N,), without padding.
 """
 
-# B examples, C sequences per example, R rows per example (C or 1), T tokens
+# B examples, C sequences per example, R rows per example (C or 1), T tokens, N tokens of the whole batch, S sequences
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -40,6 +41,31 @@ class Batch(NamedTuple):
     def shared(self) -> bool:
         """Whether an example's sequences share a row."""
         return self.input_ids.shape[1] < self.sequence_mask.shape[1]
+
+    @property
+    def n_tokens(self) -> Tensor:
+        """Tokens of each example, (B,); those of a row that is shared are counted once."""
+        present = self.sequence_mask[:, : self.input_ids.shape[1], None]  # of a shared row, the first sequence's
+        return (self.attention_mask * present).sum((1, 2))
+
+
+class PackedBatch(NamedTuple):
+    """B examples, ready for a model that keeps sequences apart by their lengths (trainers/backbones/packed.py).
+
+    input_ids, token_type_ids and position_ids are (1, N), one row of all sequences, the longest first; lengths are
+    theirs, (S,). extract_position (in that row) and sequence_mask are (B, C); labels, weight and n_tokens are (B,). All
+    else is as in Batch.
+    """
+
+    input_ids: Tensor
+    token_type_ids: Tensor
+    position_ids: Tensor
+    lengths: Tensor
+    extract_position: Tensor
+    sequence_mask: Tensor
+    labels: Tensor
+    weight: Tensor
+    n_tokens: Tensor
 
 
 class Row(NamedTuple):
@@ -106,12 +132,50 @@ def collate_shared(rows: Sequence[Row], *, pad_id: int, side: Side = "right") ->
     return _batch(rows, *(array[:, None] for array in of_tokens), extract, present)
 
 
+def collate_packed(rows: Sequence[Row]) -> PackedBatch:
+    """All sequences in one row, without padding.
+
+    >>> rows = [Row(Encoded([1], [[5, 3]], [2], [3]), label=1), Row(Encoded([1], [[6, 7, 3]], [0], [2]), label=0)]
+    >>> batch = collate_packed(rows)
+    >>> batch.input_ids.tolist(), batch.position_ids.tolist(), batch.lengths.tolist()
+    ([[1, 6, 7, 3, 1, 5, 3]], [[0, 1, 2, 3, 0, 1, 2]], [4, 3])
+    >>> batch.extract_position.tolist()
+    [[6], [0]]
+    """
+    shape = (len(rows), max(len(row.encoded.branches) for row in rows))
+    extract, present, n_tokens = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(len(rows), np.int64)
+    each = [(b, c, row.encoded) for b, row in enumerate(rows) for c in range(len(row.encoded.branches))]
+    each.sort(key=lambda one: -len(one[2].prefix) - len(one[2].branches[one[1]]))
+    ids: list[int] = []
+    types: list[np.ndarray] = []
+    lengths: list[int] = []
+    for b, c, encoded in each:
+        length, start = len(encoded.prefix) + len(encoded.branches[c]), len(ids)
+        ids += [*encoded.prefix, *encoded.branches[c]]
+        types.append(np.arange(length) >= encoded.second_from[c])
+        lengths.append(length)
+        extract[b, c], present[b, c] = start + encoded.extract_position[c], 1
+        n_tokens[b] += length
+    of_tokens = (np.array(ids), np.concatenate(types).astype(np.int64), np.concatenate([*map(np.arange, lengths)]))
+    return PackedBatch(
+        *(torch.from_numpy(array)[None] for array in of_tokens),
+        *(torch.from_numpy(array) for array in (np.array(lengths), extract, present)),
+        labels=_labels([row.label for row in rows]),
+        weight=_weights(rows),
+        n_tokens=torch.from_numpy(n_tokens),
+    )
+
+
 def _batch(rows: Sequence[Row], *arrays: np.ndarray) -> Batch:
     return Batch(
         *(torch.from_numpy(array) for array in arrays),
         labels=_labels([row.label for row in rows]),
-        weight=torch.tensor([row.weight for row in rows], dtype=torch.float32),
+        weight=_weights(rows),
     )
+
+
+def _weights(rows: Sequence[Row]) -> Tensor:
+    return torch.tensor([row.weight for row in rows], dtype=torch.float32)
 
 
 def _labels(labels: Sequence[int | float | None]) -> Tensor:

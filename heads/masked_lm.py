@@ -32,6 +32,11 @@ class MaskedBatch(NamedTuple):
     sequence_mask: Tensor
     weight: Tensor
 
+    @property
+    def n_tokens(self) -> Tensor:
+        """Tokens of each pair, (B,)."""
+        return self.attention_mask.sum((1, 2))
+
 
 class MaskedRow(NamedTuple):
     """A masked pair: the row (its label is 1 where B follows A), the positions that are predicted and their true ids.

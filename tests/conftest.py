@@ -17,6 +17,7 @@ os.environ |= {
     "HF_DATASETS_CACHE": os.path.join(CACHE, "datasets"),
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "ACCELERATE_MIXED_PRECISION": "no",  # the same numbers on any hardware
 }
 
 import hydra  # noqa: E402

@@ -13,7 +13,7 @@ from torch import nn
 from heads.errors import InputError
 from trainers import checkpoints, tracking
 from trainers.backbones.transfer import n_layers
-from trainers.build import Foundation, assemble, lay_foundation, share_candidates
+from trainers.build import Foundation, assemble, lay_foundation, pack_sequences, share_candidates
 from trainers.config import FinetuneConfig, flat
 from trainers.data.encode import encode_records
 from trainers.data.records import Records, load_records
@@ -40,7 +40,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     config, folder, accelerator = open_run(config)
     with accelerator.main_process_first():  # the others find what the first has downloaded
         records = load_records(config.task, config.data)
-    run = _prepare(config, folder, accelerator, records)  # first, since it finds what is wrong with the config
+    run = prepare(config, folder, accelerator, records)  # first, since it finds what is wrong with the config
     zero_shot = stage_zero(config, folder, accelerator, records)
     # Dropout differs between processes, and not with what was drawn before.
     set_seed(config.seed_of_order + 1000 * accelerator.process_index)
@@ -52,7 +52,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     return result
 
 
-def _prepare(config: FinetuneConfig, folder: Path, accelerator: Accelerator, records: Records) -> Run:
+def prepare(config: FinetuneConfig, folder: Path, accelerator: Accelerator, records: Records) -> Run:
     """Everything a run needs before its first update."""
     config = start_of(config)
     foundation = lay_foundation(config)
@@ -62,6 +62,7 @@ def _prepare(config: FinetuneConfig, folder: Path, accelerator: Accelerator, rec
     check_metrics(config.task, next(one for name, one in splits.items() if name.startswith("validation")))
     model = assemble(config, foundation, labels)
     splits = {name: share_candidates(config, model, split) for name, split in splits.items()}
+    splits = {name: pack_sequences(config, accelerator.device, model, split) for name, split in splits.items()}
     if (
         config.init_from
         and isinstance(model, TaskModel)
@@ -170,6 +171,7 @@ def _result(run: Run, records: Records, scores: dict[str, dict[str, float]]) -> 
             "padding_fraction": 1 - progress.tokens / max(progress.padded_tokens, 1),
             "micro_batch_size": progress.micro_batch_size,
             "shared_rows": run.splits["train"].shared,
+            "packed_rows": run.splits["train"].packed,
             "processes": run.accelerator.num_processes,
             "mixed_precision": run.accelerator.mixed_precision,
             "trained_parameters": trained,

@@ -23,7 +23,7 @@ from trainers.data.pairs import MaskedPairs
 from trainers.objectives import Losses
 
 # What the loop reads: examples of known lengths, and batches of them as NamedTuples of tensors, among them input_ids,
-# attention_mask, sequence_mask and weight.
+# n_tokens and weight.
 Batches = Split | Blocks | MaskedPairs
 
 
@@ -176,9 +176,7 @@ def _backward(training: Training, split: Batches, places: list[Place], scale: fl
     losses = training.objective(training.model(batch), batch)
     each_B = (losses.task + training.objective.lm_coef * losses.lm) * batch.weight
     accelerator.backward(each_B.sum() * scale)
-    present = batch.sequence_mask[:, : batch.input_ids.shape[1], None]  # a row that is shared is the first sequence's
-    real = (batch.attention_mask * present * batch.weight[:, None, None]).sum()
-    sums = [(losses.task * batch.weight).sum(), (losses.lm * batch.weight).sum(), real]
+    sums = [(value * batch.weight).sum() for value in (losses.task, losses.lm, batch.n_tokens)]
     counted = torch.stack([value.detach().float() for value in sums])
     return torch.cat([counted, counted.new_tensor([batch.input_ids.numel()])])
 

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from heads.collate import Batch
+from heads.collate import Batch, PackedBatch
 from heads.language_model import sequence_lm_loss, tree_lm_loss
 from heads.readout import extract_state
 from heads.tree import tree_mask
 from trainers.backbones.load import position_offset
+from trainers.backbones.packed import group_lengths, takes_packing
 from trainers.backbones.tree import pair_bias, takes_trees
 
 
@@ -49,22 +50,21 @@ class TaskModel(nn.Module):
         self.takes_positions = "position_ids" in accepted
         self.position_offset = position_offset(base)
 
-    def forward(self, batch: Batch, lm: bool = True) -> Outputs:
-        """Logits, and LM losses where both the model's lm and this one are true; the batch is (B, C or 1, T)."""
+    def forward(self, batch: Batch | PackedBatch, lm: bool = True) -> Outputs:
+        """Logits, and LM losses where both the model's lm and this one are true; the batch is (B, C or 1, T) or packed.
+
+        Raises:
+            ValueError: the batch is packed, and the backbone does not take that.
+        """
+        if isinstance(batch, PackedBatch):
+            return Outputs(self._packed(batch), None)
         flat = (-1, batch.input_ids.shape[-1])
         input_ids, branch = batch.input_ids.view(flat), batch.branch.view(flat)
         mask = pair_bias(tree_mask(branch), self._dtype) if batch.shared else batch.attention_mask.view(flat)
-        extra: dict[str, Tensor] = {}
-        if self.takes_types:
-            extra["token_type_ids"] = batch.token_type_ids.view(flat)
-        if self.takes_positions:
-            extra["position_ids"] = batch.position_ids.view(flat) + self.position_offset
+        extra = self._extra(batch.token_type_ids.view(flat), batch.position_ids.view(flat))
         hidden_NTD = self.backbone(input_ids=input_ids, attention_mask=mask, **extra).last_hidden_state
-        state_NSD = extract_state(hidden_NTD, batch.extract_position.view(len(hidden_NTD), -1))
-        if self.pooled:  # a pooler reads the first token of what it is given
-            state_NSD = base_of(self.backbone).pooler(state_NSD)
         present_BC = batch.sequence_mask
-        logits = self.head(state_NSD.view(*present_BC.shape, -1), present_BC)
+        logits = self._logits(extract_state(hidden_NTD, batch.extract_position.view(len(hidden_NTD), -1)), present_BC)
         if not (self.lm and lm):
             return Outputs(logits, None)
         weight = (self.lm_head or base_of(self.backbone).get_input_embeddings()).weight
@@ -72,6 +72,35 @@ class TaskModel(nn.Module):
             return Outputs(logits, tree_lm_loss(hidden_NTD, input_ids, branch, present_BC, weight))
         losses = sequence_lm_loss(hidden_NTD, input_ids, mask, weight)
         return Outputs(logits, losses.view(present_BC.shape))
+
+    def _packed(self, batch: PackedBatch) -> Tensor:
+        """The logits of a batch whose sequences all stand in one row."""
+        if not self.takes_packing:
+            raise ValueError(f"{type(self.backbone).__name__} does not keep the sequences of a row apart")
+        extra = self._extra(batch.token_type_ids, batch.position_ids)
+        groups = group_lengths(batch.lengths.tolist())
+        hidden_1TD = self.backbone(input_ids=batch.input_ids, groups=groups, **extra).last_hidden_state
+        state_1SD = extract_state(hidden_1TD, batch.extract_position.view(1, -1))
+        return self._logits(state_1SD.transpose(0, 1), batch.sequence_mask)
+
+    def _extra(self, token_type_ids: Tensor, position_ids: Tensor) -> dict[str, Tensor]:
+        """What the backbone's forward takes besides token ids and a mask."""
+        extra: dict[str, Tensor] = {}
+        if self.takes_types:
+            extra["token_type_ids"] = token_type_ids
+        if self.takes_positions:
+            extra["position_ids"] = position_ids + self.position_offset
+        return extra
+
+    def _logits(self, state_NSD: Tensor, present_BC: Tensor) -> Tensor:
+        if self.pooled:  # a pooler reads the first token of what it is given
+            state_NSD = base_of(self.backbone).pooler(state_NSD)
+        return self.head(state_NSD.view(*present_BC.shape, -1), present_BC)
+
+    @cached_property
+    def takes_packing(self) -> bool:
+        """Whether a batch may be one row of all sequences: the backbone, adapter included, gives the same states."""
+        return self.takes_positions and takes_packing(self.backbone, base_of(self.backbone), self.position_offset)
 
     @cached_property
     def takes_trees(self) -> bool:

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from datasets import Dataset
 
 from heads.errors import InputError
-from trainers.build import Foundation, share_candidates
+from trainers.build import Foundation, pack_sequences, share_candidates
 from trainers.config import FinetuneConfig, PredictConfig, TaskConfig
 from trainers.data.encode import Split, encode_split
 from trainers.data.readers import check_columns
@@ -45,8 +45,9 @@ class Predictor:
         check_columns(task, rows.column_names, name, labelled=False)
         split: Split = encode_split(name, rows, task, self.foundation.encoder(self.config), self.config.task.labels)
         split = share_candidates(self.config, self.task_model, split)
-        device = self.accelerator.device.type
-        with torch.autocast(device, dtype=self.autocast_to, enabled=self.autocast_to is not None):
+        device = self.accelerator.device
+        split = pack_sequences(self.config, device, self.task_model, split)
+        with torch.autocast(device.type, dtype=self.autocast_to, enabled=self.autocast_to is not None):
             logits = predict(
                 self.accelerator,
                 self.model,

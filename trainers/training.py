@@ -11,7 +11,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from trainers import checkpoints, tracking
-from trainers.accelerator import start_accelerator
+from trainers.accelerator import start_accelerator, usual_precision
 from trainers.config import FinetuneConfig, LmConfig, PerplexityConfig, PretrainConfig, TextConfig
 from trainers.config.nodes import TrainConfig
 from trainers.config.pretrain import PretrainTrainConfig
@@ -29,7 +29,9 @@ def open_run(config: Config) -> tuple[Config, Path, Accelerator]:
         InputError: the folder holds another run, or a tracker or the precision is not to be had.
     """
     folder = Path(config.run_dir)
-    accelerator = start_accelerator(config.mixed_precision, tracking.trackers(config.tracking, folder), folder)
+    # A classifier's quality was compared in bfloat16, so that it is the usual one there
+    precision = config.mixed_precision or (usual_precision() if isinstance(config, FinetuneConfig) else None)
+    accelerator = start_accelerator(precision, tracking.trackers(config.tracking, folder), folder)
     with accelerator.main_process_first():
         if accelerator.is_main_process:
             open_folder(folder, config)

@@ -26,6 +26,7 @@ from transformers.utils import logging
 
 import trainers.backbones.lstm  # noqa: F401  the Auto classes know it from here on
 from heads.errors import InputError
+from trainers.backbones.dropout import use_fast_dropout
 from trainers.backbones.openai_gpt import use_fast_attention
 from trainers.config import BackboneConfig
 
@@ -111,6 +112,7 @@ def load_backbone(config: BackboneConfig, *, lm: bool = False) -> Backbone:
         missing = sorted(info["missing_keys"])
     if fast:
         use_fast_attention(full)
+    use_fast_dropout(full)
     return Backbone(full, full if hf_config.is_encoder_decoder else full.base_model, missing)
 
 
@@ -133,6 +135,7 @@ def draw_backbone(config: BackboneConfig, changes: Mapping[str, Any]) -> Backbon
         raise _unreadable(config, "model", error) from error
     if fast:
         use_fast_attention(full)
+    use_fast_dropout(full)
     return Backbone(full, full.base_model, [])
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from heads.collate import Batch, Row, collate, collate_shared
+from heads.collate import Batch, PackedBatch, Row, collate, collate_packed, collate_shared
 from heads.errors import InputError
 from heads.example import Example
 from heads.layouts import BertLayout, Encoded, Gpt1Layout, Ids, TextLayout
@@ -84,12 +84,16 @@ def _widened(encoded: Encoded) -> Encoded:
 
 @dataclass(frozen=True)
 class Split:
-    """A split's encoded examples; shared says whether an example's sequences stand in one row of a batch."""
+    """A split's encoded examples.
+
+    shared says whether an example's sequences stand in one row of a batch, packed whether all of the batch's do.
+    """
 
     name: str
     table: "Dataset"
     regression: bool
     shared: bool = False
+    packed: bool = False
 
     def __len__(self) -> int:
         return len(self.table)
@@ -150,8 +154,10 @@ class Split:
         labels = self.labels
         return [Row(one, labels[i], weight) for one, (i, weight) in zip(encoded, places, strict=True)]
 
-    def batch(self, places: Sequence[tuple[int, float]], pad_id: int) -> Batch:
-        """The rows at (index, weight) places, padded."""
+    def batch(self, places: Sequence[tuple[int, float]], pad_id: int) -> Batch | PackedBatch:
+        """The rows at (index, weight) places, padded or packed."""
+        if self.packed:
+            return collate_packed(self.rows(places))
         return (collate_shared if self.shared else collate)(self.rows(places), pad_id=pad_id)
 
 

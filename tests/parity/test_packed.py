@@ -1,0 +1,176 @@
+"""Sequences in one row without padding against a padded row for each: the same logits, losses and gradients."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from accelerate.utils import set_seed
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AutoModel
+
+from heads.classification import ClassificationHead
+from heads.collate import Row, collate, collate_packed
+from heads.layouts import Encoded
+from heads.multiple_choice import MultipleChoiceHead
+from heads.similarity import SimilarityHead
+from trainers.adapters import add_adapter
+from trainers.backbones.packed import PACKED, _Attention, group_lengths
+from trainers.config import PeftConfig
+from trainers.finetune import finetune
+from trainers.model import TaskModel
+
+STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+LENGTHS = [13, 12, 7, 3, 3, 1]
+HEADS = {
+    "classification": (ClassificationHead, 1),
+    "both orders": (SimilarityHead, 2),
+    "choice": (MultipleChoiceHead, 3),
+}
+
+
+@pytest.fixture
+def states():
+    """Queries, keys and values of LENGTHS, with their gradients wanted."""
+    set_seed(0)
+    return [torch.randn(sum(LENGTHS), 2, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+
+
+def one_by_one(states):
+    parts = zip(*(row.split(LENGTHS) for row in states), strict=True)
+    return torch.cat(
+        [scaled_dot_product_attention(*(one.transpose(0, 1) for one in part)).transpose(0, 1) for part in parts]
+    )
+
+
+def test_attention_is_that_of_each_sequence_alone(states):
+    groups = group_lengths(LENGTHS)
+    assert [group.size for group in groups] == [(3, 13), (3, 3)]
+    ours, expected = _Attention.apply(*states, 0.5, 0.0, groups), one_by_one(states)
+    torch.testing.assert_close(ours, expected)
+    weight = torch.randn_like(expected)
+    found = [torch.autograd.grad((one * weight).sum(), states) for one in (ours, expected)]
+    torch.testing.assert_close(*found)
+
+
+def test_attention_with_dropout_has_the_gradient_of_what_it_computes(states):
+    def attend(*states):
+        set_seed(1)
+        return _Attention.apply(*states, 0.5, 0.3, group_lengths(LENGTHS))
+
+    assert not torch.allclose(attend(*states), one_by_one(states))
+    assert torch.autograd.gradcheck(attend, states)
+
+
+def rows_of(n_sequences, n_rows=5):
+    """Examples of random lengths; of several sequences, some have one fewer, and one only fills a place."""
+    rng = np.random.default_rng(7)
+    found = []
+    for i in range(n_rows):
+        n = n_sequences - (i % 2 if n_sequences > 2 else 0)
+        prefix = rng.integers(0, 60, rng.integers(0, 6)).tolist()
+        branches = [rng.integers(0, 60, rng.integers(1, 25)).tolist() for _ in range(n)]
+        second = [len(prefix) + len(branch) // 2 for branch in branches]
+        found.append(Row(Encoded(prefix, branches, [0] * n, second), 0, weight=float(i != 1)))
+    return found
+
+
+def task_model(tiny_model, kind, head=ClassificationHead, **changes):
+    full = tiny_model(AutoModel, kind, **(STILL if kind in ("bert", "roberta") else {}), **changes)
+    return TaskModel(full, head(32, 3, 0.0), lm=False, pooler=True).train()
+
+
+def found(model, batch):
+    """Logits, and gradients of their weighted squares."""
+    model.zero_grad()
+    logits = model(batch).logits
+    finite = logits.masked_fill(logits.isinf(), 0.0)
+    (finite.square().sum(1) * batch.weight).sum().backward()
+    return finite.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("structure", HEADS)
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_a_packed_row_gives_what_padded_rows_give(tiny_model, kind, structure):
+    head, n_sequences = HEADS[structure]
+    rows = rows_of(n_sequences)
+    padded, packed = collate(rows, pad_id=1), collate_packed(rows)
+    assert packed.input_ids.shape == (
+        1,
+        int(padded.attention_mask.sum((1, 2)) @ torch.ones(5, dtype=torch.int64))
+        - (
+            int((padded.sequence_mask == 0).sum())  # an absent sequence attends to one pad
+        ),
+    )
+    assert packed.n_tokens.tolist() == padded.n_tokens.tolist()
+    expected = found(task_model(tiny_model, kind, head), padded)
+    model = task_model(tiny_model, kind, head)
+    assert model.takes_packing
+    assert model.training
+    torch.testing.assert_close(found(model, packed), expected, rtol=1e-5, atol=1e-5)
+    # and it still takes padded rows
+    torch.testing.assert_close(found(model, padded), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_with_an_adapter_and_in_bfloat16_too(tiny_model):
+    rows, models = rows_of(1), []
+    for _ in range(2):
+        model = task_model(tiny_model, "bert")
+        set_seed(0)
+        model.backbone = add_adapter(PeftConfig(method="lora"), model.backbone, [])
+        models.append(model)
+    assert models[0].takes_packing
+    batches = collate_packed(rows), collate(rows, pad_id=0)
+    ours, expected = (found(model, batch) for model, batch in zip(models, batches, strict=True))
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours, expected = (model(batch).logits for model, batch in zip(models, batches, strict=True))
+    torch.testing.assert_close(ours, expected, rtol=0.05, atol=0.05)
+
+
+def test_a_backbone_asked_under_autocast_is_the_same(tiny_model):
+    with torch.autocast("cpu", torch.bfloat16):
+        assert task_model(tiny_model, "bert").takes_packing
+
+
+@pytest.mark.parametrize("kind", ["modernbert", "deberta-v2"])
+def test_other_attentions_keep_their_padded_rows(tiny_model, kind):
+    model = task_model(tiny_model, kind)
+    before = model.backbone.config._attn_implementation
+    assert not model.takes_packing
+    assert model.backbone.config._attn_implementation == before
+    with pytest.raises(ValueError, match="does not keep the sequences of a row apart"):
+        model(collate_packed(rows_of(1)))
+
+
+def test_an_attention_that_was_asked_for_is_left_alone(tiny_model):
+    model = task_model(tiny_model, "bert")
+    model.backbone.set_attn_implementation("eager")
+    assert not model.takes_packing
+
+
+def test_a_saved_model_knows_nothing_of_it(tiny_model, tmp_path):
+    model = task_model(tiny_model, "bert")
+    assert model.takes_packing
+    assert model.backbone.config._attn_implementation == PACKED
+    model.backbone.save_pretrained(tmp_path)
+    assert PACKED not in (tmp_path / "config.json").read_text()
+    assert AutoModel.from_pretrained(tmp_path).config._attn_implementation == "sdpa"
+
+
+def test_a_run_without_padding_has_the_numbers_of_one_with_it(compose, tmp_path):
+    settings = (
+        "task=mrpc", "data=sample", "backbone=tiny_bert", "optim.lr=1e-3", "train.epochs=2", "train.batch_size=10",
+        "backbone.dropout=0", "head.clf_pdrop=0",
+    )  # fmt: skip
+    runs = {"packed": (), "padded": ("backbone.attention=sdpa",)}
+    results, losses = [], []
+    for name, more in runs.items():
+        results.append(finetune(compose(*settings, *more, f"run_dir={tmp_path / name}")))
+        log = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        losses.append([line["train/loss"] for line in log if "train/loss" in line])
+    np.testing.assert_allclose(*losses, rtol=2e-5)
+    assert results[0]["finetune"] == results[1]["finetune"]
+    trained = [one["train"] for one in results]
+    assert [one["packed_rows"] for one in trained] == [True, False]
+    assert trained[0]["padding_fraction"] == 0 < trained[1]["padding_fraction"]

@@ -1,0 +1,178 @@
+"""Sequences that stand in one row without padding: each attends to itself alone, and only attention sees a pad.
+
+Everything else in an encoder is done token by token, so that a row of all the batch's tokens costs no more than they
+do. Attention takes sequences of like length out of the row, padded to the longest of them, and puts them back.
+"""
+
+# N tokens of a row, G sequences of a group, T tokens of its longest, H heads, E width of a head
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from trainers.backbones.dropout import draw_kept
+from trainers.backbones.tree import AGREE
+
+PACKED = "ablatune_packed"  # its name among transformers' attentions
+SLACK = 8  # tokens by which the lengths of a group differ at most: a group more costs about as much as such pads
+
+
+class Group(NamedTuple):
+    """Sequences of like length that follow each other in a row.
+
+    start and stop are their tokens in the row; size is (G, T); place has each token's place among G * T, or is None
+    where none is padded; bias (G, 1, T) is minus infinity at keys that are pads.
+    """
+
+    start: int
+    stop: int
+    size: tuple[int, int]
+    place: Tensor | None
+    bias: Tensor | None
+
+
+def group_lengths(lengths: Sequence[int]) -> list[Group]:
+    """The groups of a row whose sequences have these lengths, longest first.
+
+    >>> [group.size for group in group_lengths([30, 25, 12, 12])]
+    [(2, 30), (2, 12)]
+    """
+    firsts = [0]
+    for i, length in enumerate(lengths):
+        if length < lengths[firsts[-1]] - SLACK:
+            firsts.append(i)
+    groups, start = [], 0
+    for first, after in pairwise([*firsts, len(lengths)]):
+        each = torch.tensor(lengths[first:after])
+        size, stop = (len(each), lengths[first]), start + int(each.sum())
+        place = bias = None
+        if stop - start < size[0] * size[1]:
+            present_GT = torch.arange(size[1]) < each[:, None]
+            place = present_GT.flatten().nonzero()[:, 0]
+            bias = torch.zeros(size).masked_fill(~present_GT, -torch.inf)[:, None]
+        groups.append(Group(start, stop, size, place, bias))
+        start = stop
+    return groups
+
+
+def _take(row: Tensor, group: Group) -> Tensor:
+    """A group's sequences (G, H, T, E) out of a row (N, H, E), zeros at the pads."""
+    (n, longest), tokens = group.size, row[group.start : group.stop]
+    if group.place is not None:
+        tokens = row.new_zeros(n * longest, *row.shape[1:]).index_copy_(0, group.place, tokens)
+    return tokens.view(n, longest, *row.shape[1:]).transpose(1, 2)
+
+
+def _put(row: Tensor, group: Group, states: Tensor) -> None:
+    """The reverse of _take: write a group's states into a row."""
+    tokens = states.transpose(1, 2).flatten(0, 1)
+    row[group.start : group.stop] = tokens if group.place is None else tokens.index_select(0, group.place)
+
+
+class _Attention(torch.autograd.Function):
+    """Softmax attention of each sequence of a row to itself; query, key and value are (N, H, E)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float, dropout: float, groups: list[Group]
+    ) -> Tensor:
+        attended, saved = torch.empty_like(value), []
+        for group in groups:
+            q, k, v = (_take(row, group) for row in (query * scaling, key, value))
+            scores = q @ k.transpose(-1, -2)
+            if group.bias is not None:
+                scores += group.bias[:, None].to(scores.dtype)
+            weights = scores.softmax(-1)
+            kept = draw_kept(weights, dropout) if dropout else None
+            _put(attended, group, (weights if kept is None else weights * kept) @ v)
+            saved += [weights, kept]
+        ctx.save_for_backward(query, key, value, *saved)
+        ctx.scaling, ctx.groups = scaling, groups
+        return attended
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, *saved = ctx.saved_tensors
+        into = [torch.empty_like(row) for row in (query, key, value)]
+        for group, weights, kept in zip(ctx.groups, saved[::2], saved[1::2], strict=True):
+            q, k, v, grad = (_take(row, group) for row in (query, key, value, grads[0]))
+            used = weights if kept is None else weights * kept
+            of_used = grad @ v.transpose(-1, -2)
+            of_weights = of_used if kept is None else of_used.mul_(kept)
+            of_scores = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype).mul_(ctx.scaling)
+            states = of_scores @ k, of_scores.transpose(-1, -2) @ q, used.transpose(-1, -2) @ grad
+            for row, one in zip(into, states, strict=True):
+                _put(row, group, one)
+        return *into, None, None, None
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    groups: list[Group] | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Attention as transformers calls it, (1, H, N, E) each; without groups, its own scaled_dot_product_attention.
+
+    Raises:
+        ValueError: the model wants of a packed row what this does not know.
+    """
+    if groups is None:
+        extra = {"dropout": dropout, "scaling": scaling}
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **extra, **kwargs)
+    unknown = [name for name in ("sliding_window", "softcap", "position_bias", "s_aux") if kwargs.get(name) is not None]
+    if unknown or attention_mask is not None or getattr(module, "is_causal", False) or query.shape != key.shape:
+        raise ValueError(f"a packed row cannot be attended to with a mask of the model's or {', '.join(unknown)}")
+    rows = (states[0].transpose(0, 1) for states in (query, key, value))
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return _Attention.apply(*rows, scaling, dropout, groups)[None], None  # pyright: ignore[reportOptionalSubscript]
+
+
+AttentionInterface.register(PACKED, packed_attention)
+AttentionMaskInterface.register(PACKED, sdpa_mask)
+
+
+def takes_packing(network: nn.Module, base: PreTrainedModel, position_offset: int) -> bool:
+    """Whether a bidirectional network gives packed sequences what it gives them in rows of their own, on a small input.
+
+    If so, it attends by packed_attention from here on. base is the model of transformers within the network. Which ones
+    do is written nowhere: the network itself is asked.
+    """
+    if base.config._attn_implementation != "sdpa":
+        return False
+    sequences = [[1, 2, 3, 4, 5], [1, 2, 3]]
+    lengths = [len(one) for one in sequences]
+    weight = next(network.parameters())
+
+    def ask(rows: list[list[int]], positions: list[list[int]], **more: Any) -> Tensor:
+        ids, places = (torch.tensor(one, device=weight.device) for one in (rows, positions))
+        return network(input_ids=ids, position_ids=places + position_offset, **more)[0][0].float()
+
+    row, positions = [[i for one in sequences for i in one]], [[i for length in lengths for i in range(length)]]
+    training = network.training
+    network.eval()
+    taken = False
+    try:
+        with torch.no_grad(), torch.autocast(weight.device.type, enabled=False):
+            apart = torch.cat([ask([one], [[*range(len(one))]]) for one in sequences])
+            base.set_attn_implementation(PACKED)
+            blind, together = ask(row, positions), ask(row, positions, groups=group_lengths(lengths))
+            taken = float((together - apart).norm()) <= AGREE[weight.dtype] * float((blind - apart).norm())
+    except (TypeError, ValueError, RuntimeError):  # it hands no groups to its attention, or attends in another way
+        pass
+    finally:
+        network.train(training)
+        if not taken:
+            base.set_attn_implementation("sdpa")
+    return taken
