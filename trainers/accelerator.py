@@ -6,6 +6,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from heads.errors import InputError
+from trainers.garbage import search_as_usual
 
 
 def start_accelerator(mixed_precision: str | None, trackers: list[Any], folder: Path) -> Accelerator:
@@ -14,6 +15,7 @@ def start_accelerator(mixed_precision: str | None, trackers: list[Any], folder: 
     Raises:
         InputError: this process has run with another precision.
     """
+    search_as_usual()  # the libraries are imported
     try:
         return Accelerator(
             mixed_precision=mixed_precision,

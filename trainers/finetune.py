@@ -44,7 +44,8 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     zero_shot = stage_zero(config, folder, accelerator, records)
     # Dropout differs between processes, and not with what was drawn before.
     set_seed(config.seed + 1000 * accelerator.process_index)
-    resume(run.training, folder, config.train, run.n_updates, ["log.jsonl"])
+    if not checkpoints.load_last(folder, run.states):
+        resume(run.training, folder, config.train, run.n_updates, ["log.jsonl"])
     tracking.start(accelerator, config.tracking, folder, flat(plain(run.config)))
     fit(run)
     result = _finish(run, records, zero_shot)

@@ -17,7 +17,7 @@ from trainers.data.encode import Split
 from trainers.metrics import score
 from trainers.runs import write_text
 
-PACKAGES = ("torch", "transformers", "accelerate", "datasets", "peft", "tokenizers", "scikit-learn", "numpy")
+PACKAGES = ("torch", "transformers", "accelerate", "datasets", "peft", "tokenizers", "scipy", "numpy")
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,9 @@ class Encoder:
         distinct = list(dict.fromkeys(segments))
         texts = encode_texts(self.tokenizer, [clean(s.text) for s in distinct])
         # A tail goes on after its text, so byte-level tokenizers see the space that stands between the two.
-        tails = encode_texts(self.tokenizer, [f" {clean(s.tail)}" if s.tail else "" for s in distinct])
-        return {s: Ids(text, tail) for s, text, tail in zip(distinct, texts, tails, strict=True)}
+        tailed = [s for s in distinct if s.tail]
+        tails = dict(zip(tailed, encode_texts(self.tokenizer, [f" {clean(s.tail)}" for s in tailed]), strict=True))
+        return {s: Ids(text, tails.get(s, ())) for s, text in zip(distinct, texts, strict=True)}
 
     def content(self) -> dict[str, Any]:
         """What the encoding depends on, besides the examples."""
