@@ -16,7 +16,7 @@ from trainers.data.encode import Split
 from trainers.loop import Training, predict, train_epoch
 from trainers.model import TaskModel
 from trainers.results import Predictions, one_prediction, read_logits
-from trainers.runs import write_text
+from trainers.runs import write_lines
 from trainers.saving import save_model
 from trainers.text_to_text import TextToTextModel
 from trainers.training import progress_bar
@@ -117,8 +117,9 @@ def _end_epoch(run: Run) -> None:
         state = accelerator.get_state_dict(run.training.model)
         if accelerator.is_main_process:
             save_model(run.folder, run.model, run.foundation, run.config, state, run.labels)
-            lines = [line for one in found.values() for line in one.lines(run.labels)]
-            write_text(run.folder / KEPT_PREDICTIONS, "\n".join(lines) + "\n")
+            write_lines(
+                run.folder / KEPT_PREDICTIONS, (line for one in found.values() for line in one.lines(run.labels))
+            )
     progress.epoch += 1
     progress.updates_in_epoch = progress.examples_in_epoch = 0
     progress.task_loss_in_epoch = 0.0
