@@ -79,8 +79,10 @@ def _beside_tails(branch: Sequence[Ids], room: int) -> int:
 
 def _cut_branch(branch: Sequence[Ids], kept: Sequence[int]) -> tuple[list[Ids], int]:
     """Cut each text of a branch to the number of tokens kept."""
-    cut = [s._replace(text=s.text[:n]) for s, n in zip(branch, kept, strict=True)]
-    return cut, sum(len(s.text) for s in branch) - sum(kept)
+    n_cut = sum(len(s.text) for s in branch) - sum(kept)
+    if n_cut == 0:  # as almost always
+        return list(branch), 0
+    return [s._replace(text=s.text[:n]) for s, n in zip(branch, kept, strict=True)], n_cut
 
 
 def _flat(segment: Ids) -> list[int]:

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from accelerate.state import is_initialized
 
 from heads.errors import InputError
+from trainers.garbage import search_as_usual
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -21,6 +22,7 @@ def start_accelerator(mixed_precision: str | None, trackers: list[Any], folder: 
         InputError: this process has run with another precision.
     """
     _keep_freed_memory()
+    search_as_usual()  # the libraries are imported
     try:
         return Accelerator(
             mixed_precision=mixed_precision,

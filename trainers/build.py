@@ -204,7 +204,7 @@ def share_candidates(config: FinetuneConfig, model: TaskModel | TextToTextModel,
     if asked == "separate" or structure(config) != "multiple_choice":
         return split
     base = base_of(model.backbone)
-    longest, limit = max(split.tree_lengths), window(base.config)
+    longest, limit = int(split.tree_lengths.max()), window(base.config)
     if model.takes_trees and longest <= limit:
         return replace(split, shared=True)
     if asked == "shared":

@@ -1,7 +1,8 @@
 """Checkpoints of a run in progress: written whole or not at all, verified when read.
 
 A checkpoint is what Accelerate saves (model, optimizer, scheduler, random states, progress) and a manifest with the
-hash of each file. The newest is kept.
+hash of each file. The newest is kept. After the last update there is nothing to go on with but counts and scores:
+that is checkpoint.json, and small.
 """
 
 import hashlib
@@ -9,14 +10,18 @@ import json
 import logging
 import shutil
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
+from typing import Any, Protocol
 
 from accelerate import Accelerator
 
 from heads.errors import InputError
+from trainers.runs import write_text
 
 MANIFEST = "manifest.json"
+LAST = "checkpoint.json"
 
 # Weights that are tied are saved once, and it warns of it at each checkpoint.
 logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
@@ -43,6 +48,18 @@ class StopSignal:
         if self.received:
             accelerator.set_trigger()
         return accelerator.check_trigger()
+
+
+class Stateful(Protocol):
+    """What can be written down and taken up again."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Those of state_dict."""
+        ...
 
 
 def is_due(step: int, every: int | None) -> bool:
@@ -76,6 +93,23 @@ def save(accelerator: Accelerator, folder: Path, step: int) -> None:
         (partial / MANIFEST).write_text(json.dumps({"step": step, "files": _hashes(partial)}))
         _put_in_place(folder)
     accelerator.wait_for_everyone()
+
+
+def save_last(accelerator: Accelerator, folder: Path, states: Mapping[str, Stateful]) -> None:
+    """Save what is left to know of a run whose updates are done, and whose model is kept."""
+    if accelerator.is_main_process:
+        write_text(folder / LAST, json.dumps({name: one.state_dict() for name, one in states.items()}))
+    accelerator.wait_for_everyone()
+
+
+def load_last(folder: Path, states: Mapping[str, Stateful]) -> bool:
+    """Take up what save_last has left; false where the run has updates to do."""
+    if not (folder / LAST).is_file():
+        return False
+    saved = json.loads((folder / LAST).read_text())
+    for name, one in states.items():
+        one.load_state_dict(saved[name])
+    return True
 
 
 def _put_in_place(folder: Path) -> None:
@@ -119,6 +153,7 @@ def delete(folder: Path) -> None:
     """Delete a run's checkpoints."""
     for checkpoint in _found(folder):
         shutil.rmtree(checkpoint)
+    (folder / LAST).unlink(missing_ok=True)
 
 
 def _found(folder: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """Fine-tuning: from a config to a finished run folder. The order of steps, and nothing else."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from trainers.model import TaskModel
 from trainers.objectives import build_objective
 from trainers.optim import param_groups
 from trainers.results import at_chance, check_metrics, environment, trained_parameters, write_result
-from trainers.runs import STAGE_ZERO, plain, read_config, write_text
+from trainers.runs import STAGE_ZERO, plain, read_config, write_lines, write_text
 from trainers.saving import HEAD, chain, load_kept, same_answers, start_of
 from trainers.summary import summary
 from trainers.training import open_run, prepare_training, resume
@@ -44,7 +45,8 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     zero_shot = stage_zero(config, folder, accelerator, records)
     # Dropout differs between processes, and not with what was drawn before.
     set_seed(config.seed_of_order + 1000 * accelerator.process_index)
-    resume(run.training, folder, config.train, run.n_updates, ["log.jsonl"])
+    if not checkpoints.load_last(folder, run.states):
+        resume(run.training, folder, config.train, run.n_updates, ["log.jsonl"])
     tracking.start(accelerator, config.tracking, folder, flat(plain(run.config)))
     fit(run)
     result = _finish(run, records, zero_shot)
@@ -125,9 +127,9 @@ def _finish(run: Run, records: Records, zero_shot: dict[str, Any]) -> dict[str, 
         scores |= {one.split.name: found for one in predictions if (found := one.scores(run.config.task.metrics))}
     result = _result(run, records, scores) | {"zero_shot": zero_shot}
     if accelerator.is_main_process:
-        kept = (folder / KEPT_PREDICTIONS).read_text()
-        lines = [line for one in predictions for line in one.lines(run.labels)]
-        write_text(folder / "predictions.jsonl", kept + "".join(f"{line}\n" for line in lines))
+        with (folder / KEPT_PREDICTIONS).open(encoding="utf-8") as kept:
+            lines = (line for one in predictions for line in one.lines(run.labels))
+            write_lines(folder / "predictions.jsonl", itertools.chain((line.rstrip("\n") for line in kept), lines))
         write_result(folder, result)
         (folder / KEPT_PREDICTIONS).unlink()
         (folder / STAGE_ZERO).unlink(missing_ok=True)

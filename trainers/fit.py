@@ -16,7 +16,7 @@ from trainers.data.encode import Split
 from trainers.loop import Training, predict, train_epoch
 from trainers.model import TaskModel
 from trainers.results import Predictions, one_prediction, read_logits
-from trainers.runs import write_text
+from trainers.runs import write_lines
 from trainers.saving import save_model
 from trainers.text_to_text import TextToTextModel
 from trainers.training import progress_bar
@@ -65,13 +65,18 @@ class Run:
         """The task's label names."""
         return self.config.task.labels
 
+    @property
+    def states(self) -> dict[str, checkpoints.Stateful]:
+        """What a run counts and finds."""
+        return {"progress": self.training.progress, "selection": self.selection}
+
 
 def fit(run: Run) -> None:
     """All epochs: updates, checkpoints, evaluations, selection."""
     config, progress, accelerator = run.config, run.training.progress, run.accelerator
     split, stop = run.splits["train"], checkpoints.StopSignal()
     with progress_bar(run.training, f"{config.task.name} · {config.backbone.name}", run.n_updates) as bar:
-        while progress.updates_in_epoch or (progress.step < run.n_updates and not _patience_is_over(run)):
+        while progress.updates_in_epoch or not _is_over(run):
             updates = epoch_updates(
                 split.sequence_lengths,  # the data's order is the same however candidates stand in rows
                 config.train.batch_size,
@@ -115,12 +120,16 @@ def _end_epoch(run: Run) -> None:
         state = accelerator.get_state_dict(run.training.model)
         if accelerator.is_main_process:
             save_model(run.folder, run.model, run.foundation, run.config, state, run.labels)
-            lines = [line for one in found.values() for line in one.lines(run.labels)]
-            write_text(run.folder / KEPT_PREDICTIONS, "\n".join(lines) + "\n")
+            write_lines(
+                run.folder / KEPT_PREDICTIONS, (line for one in found.values() for line in one.lines(run.labels))
+            )
     progress.epoch += 1
     progress.updates_in_epoch = progress.examples_in_epoch = 0
     progress.task_loss_in_epoch = 0.0
-    checkpoints.save(accelerator, run.folder, progress.step)
+    if _is_over(run):
+        checkpoints.save_last(accelerator, run.folder, run.states)
+    else:
+        checkpoints.save(accelerator, run.folder, progress.step)
 
 
 def _is_better(run: Run, scores: dict[str, dict[str, float]]) -> bool:
@@ -138,9 +147,11 @@ def primary_metric(run: Run) -> tuple[str, str]:
     return split, run.config.task.primary
 
 
-def _patience_is_over(run: Run) -> bool:
+def _is_over(run: Run) -> bool:
+    """Whether all updates are done, or so many epochs were worse that no more shall be."""
     patience = run.config.train.patience
-    return patience is not None and run.selection.worse_epochs >= patience
+    out_of_patience = patience is not None and run.selection.worse_epochs >= patience
+    return run.training.progress.step >= run.n_updates or out_of_patience
 
 
 def predict_split(run: Run, split: Split) -> Predictions:

@@ -27,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from heads.errors import InputError
 from trainers.choose import nearest
 from trainers.config import SearchConfig
+from trainers.garbage import search_seldom
 from trainers.runs import run_name
 from trainers.studies.launchers import check_launcher
 from trainers.studies.multirun import run_cell
@@ -90,6 +91,7 @@ def recipe(
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that errors come here, to be said in one line
             # Read when torch is first imported: waiting threads sleep, so that a busy neighbour costs little.
             os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+            search_seldom()
             entry, kind = _entry(sys.argv[1:], name, schema, objectives or {})
             register(entry, kind)
             try:

@@ -16,7 +16,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from heads.errors import InputError
-from trainers.data.batches import Place, deal, evaluation_batches
+from trainers.data.batches import Numbers, Place, deal, evaluation_batches
 from trainers.data.corpus import Blocks
 from trainers.data.encode import Split
 from trainers.data.pairs import MaskedPairs
@@ -94,7 +94,7 @@ class Training:
     progress: Progress
 
 
-def train_epoch(training: Training, split: Batches, updates: list[list[int]]) -> Iterator[StepRecord]:
+def train_epoch(training: Training, split: Batches, updates: Sequence[Numbers]) -> Iterator[StepRecord]:
     """Do an epoch's updates from where the progress stands, one for each item taken from the iterator.
 
     Raises:
@@ -114,7 +114,7 @@ def train_epoch(training: Training, split: Batches, updates: list[list[int]]) ->
         yield record
 
 
-def _update(training: Training, split: Batches, update: list[int]) -> StepRecord:
+def _update(training: Training, split: Batches, update: Numbers) -> StepRecord:
     """One update; where memory runs out, again with half the micro-batch and the same examples and weights."""
     while True:
         try:
@@ -134,7 +134,7 @@ def _update(training: Training, split: Batches, update: list[int]) -> StepRecord
             training.accelerator.print(f"Out of memory: going on with micro-batches of {progress.micro_batch_size}.")
 
 
-def _attempt(training: Training, split: Batches, update: list[int]) -> StepRecord:
+def _attempt(training: Training, split: Batches, update: Numbers) -> StepRecord:
     accelerator, progress = training.accelerator, training.progress
     world = accelerator.num_processes
     micro_batches = deal(
@@ -217,18 +217,20 @@ def predict(
     mine = batches[accelerator.process_index :: world]
     if len(mine) < -(-len(batches) // world):
         mine = [*mine, batches[0]]  # a forward pass is a collective act: every process makes as many
-    found: list[tuple[int, list[float]]] = []
+    found: list[tuple[np.ndarray, np.ndarray]] = []
     total = sum(map(len, mine))
     bar = tqdm(total=total, desc=desc, unit="ex", leave=False, disable=not accelerator.is_main_process or desc is None)
     for indices in mine:
         batch = split.batch([(i, 1.0) for i in indices], pad_id)
         batch = type(batch)(*(tensor.to(accelerator.device) for tensor in batch))
         with torch.inference_mode():
-            logits = model(batch, lm=False).logits.float().cpu().tolist()
-        found += zip(indices, logits, strict=True)
+            logits = model(batch, lm=False).logits.float().cpu().numpy()
+        found.append((indices, logits))
         bar.update(len(indices))
     bar.close()
-    gathered = dict(gather_object(found))
-    width = max(map(len, gathered.values()))
-    rows = [gathered[i] + [-math.inf] * (width - len(gathered[i])) for i in range(len(split))]
-    return np.asarray(rows, dtype=np.float32)
+    gathered = gather_object(found)
+    width = max(logits.shape[1] for _, logits in gathered)
+    whole = np.full((len(split), width), -np.inf, dtype=np.float32)
+    for indices, logits in gathered:
+        whole[indices, : logits.shape[1]] = logits
+    return whole

@@ -1,7 +1,8 @@
 """Metrics: pure functions of predictions and references, and the score of GLUE.
 
-Each is scikit-learn's or scipy's, which are imported when one is called. Where a metric is undefined, its docstring
-says what it returns. Nothing is ever downloaded.
+Those of classes come from the table of counts (statistics/confusion.py), those of scores are scipy's, imported when one
+is called; tests hold both to scikit-learn and scipy. Where a metric is undefined, its docstring says what it returns.
+Nothing is ever downloaded.
 """
 
 import math
@@ -15,6 +16,7 @@ import numpy as np
 
 from heads.errors import InputError
 from trainers.choose import choose
+from trainers.statistics.confusion import OF_COUNTS, confusion
 
 if TYPE_CHECKING:
     import evaluate
@@ -30,10 +32,7 @@ def accuracy(predictions: Values, references: Values) -> float:
     >>> accuracy([0, 1, 1, 2], [0, 1, 2, 2])
     0.75
     """
-    from sklearn.metrics import accuracy_score
-
-    predicted, true = _rows("accuracy", predictions, references)
-    return float(accuracy_score(true, predicted))
+    return _of_counts("accuracy", *_rows("accuracy", predictions, references))
 
 
 def f1(predictions: Values, references: Values) -> float:
@@ -45,13 +44,11 @@ def f1(predictions: Values, references: Values) -> float:
     >>> f1([1, 1, 1, 0], [1, 1, 0, 1]), f1([0, 0], [0, 0])
     (0.6666666666666666, 0.0)
     """
-    from sklearn.metrics import f1_score
-
     predicted, true = _rows("f1", predictions, references)
     found = set(np.union1d(predicted, true).tolist())
     if not found <= {0, 1}:
         raise InputError(f"f1 is of class 1 of two, and here is a class {min(found - {0, 1})} as well: use macro_f1")
-    return float(f1_score(true, predicted)) if 1 in found else 0.0
+    return _of_counts("f1", predicted, true)
 
 
 def macro_f1(predictions: Values, references: Values) -> float:
@@ -62,10 +59,7 @@ def macro_f1(predictions: Values, references: Values) -> float:
     >>> macro_f1([0, 2, 2, 0], [0, 2, 2, 2])
     0.7333333333333334
     """
-    from sklearn.metrics import f1_score
-
-    predicted, true = _rows("macro_f1", predictions, references)
-    return float(f1_score(true, predicted, labels=np.union1d(predicted, true), average="macro"))
+    return _of_counts("macro_f1", *_rows("macro_f1", predictions, references))
 
 
 def matthews(predictions: Values, references: Values) -> float:
@@ -74,12 +68,7 @@ def matthews(predictions: Values, references: Values) -> float:
     >>> matthews([1, 0, 1, 0], [1, 0, 1, 0]), matthews([1, 1, 1, 1], [1, 0, 1, 0])
     (1.0, 0.0)
     """
-    from sklearn.metrics import matthews_corrcoef
-
-    predicted, true = _rows("matthews", predictions, references)
-    if len(np.unique(predicted)) == 1 or len(np.unique(true)) == 1:
-        return 0.0
-    return float(matthews_corrcoef(true, predicted))
+    return _of_counts("matthews", *_rows("matthews", predictions, references))
 
 
 def pearson(predictions: Values, references: Values) -> float:
@@ -150,6 +139,13 @@ def _rows(name: str, predictions: Values, references: Values) -> tuple[np.ndarra
     if len(true) == 0:
         raise InputError(f"{name} has no rows to score: give at least one labelled row")
     return predicted, true
+
+
+def _of_counts(name: str, predicted: np.ndarray, true: np.ndarray) -> float:
+    """A metric of classes from their table of counts, which has classes 0 and 1 even where no row is of them."""
+    classes = np.union1d(np.union1d(predicted, true), [0, 1])
+    codes = np.searchsorted(classes, true) * len(classes) + np.searchsorted(classes, predicted)
+    return float(OF_COUNTS[name](confusion(codes, 1, len(classes))[0]))
 
 
 def _correlation(name: str, function: Callable, predictions: Values, references: Values) -> float:

@@ -17,7 +17,7 @@ from trainers.data.readers import check_columns
 from trainers.data.records import load_split, read_file
 from trainers.loop import predict
 from trainers.results import Predictions, read_logits
-from trainers.runs import write_text
+from trainers.runs import write_lines
 from trainers.saving import load_model
 
 
@@ -75,11 +75,12 @@ def predict_new(config: PredictConfig) -> None:
     if not predictor.accelerator.is_main_process:
         return
     if config.output == "-":
-        print("\n".join(lines))
+        for line in lines:
+            print(line)
     else:
         Path(config.output).parent.mkdir(parents=True, exist_ok=True)
-        write_text(Path(config.output), "\n".join(lines) + "\n")
-        print(f"{len(lines)} predictions in {config.output}", file=sys.stderr)
+        n = write_lines(Path(config.output), lines)
+        print(f"{n} predictions in {config.output}", file=sys.stderr)
 
 
 def _rows(source: str, task: TaskConfig) -> Dataset:

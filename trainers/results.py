@@ -3,6 +3,7 @@
 import json
 import math
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +18,7 @@ from trainers.data.encode import Split
 from trainers.metrics import score
 from trainers.runs import write_text
 
-PACKAGES = ("torch", "transformers", "accelerate", "datasets", "peft", "tokenizers", "scikit-learn", "numpy")
+PACKAGES = ("torch", "transformers", "accelerate", "datasets", "peft", "tokenizers", "scipy", "numpy")
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,12 @@ class Predictions:
 
     def scores(self, metrics: list[str]) -> dict[str, float]:
         """The metrics over the labelled rows; empty where no row has a label."""
-        labelled = [i for i, label in enumerate(self.split.labels) if label is not None]
-        if not labelled:
+        labelled = self.split.labelled
+        if not len(labelled):
             return {}
-        references = np.asarray([self.split.labels[i] for i in labelled])
-        return score(metrics, self.values[labelled], references)
+        return score(metrics, self.values[labelled], true_labels(self.split))
 
-    def lines(self, labels: list[str]) -> list[str]:
+    def lines(self, labels: list[str]) -> Iterator[str]:
         """One JSON line for each row: its name, label, prediction and probabilities by label name."""
 
         def named(value: Any) -> Any:
@@ -44,15 +44,19 @@ class Predictions:
                 return None
             return labels[int(value)] if self.probabilities is not None else round(float(value), 6)
 
-        lines = []
-        for i, (guid, label) in enumerate(zip(self.split.guids, self.split.labels, strict=True)):
+        for i, (guid, label) in enumerate(self.split.named()):
             row = {"split": self.split.name, "index": i, "guid": guid, "label": named(label)}
             row["prediction"] = named(self.values[i])
             if self.probabilities is not None:
                 each = zip(labels, self.probabilities[i].tolist(), strict=False)
                 row["probabilities"] = {name: round(p, 6) for name, p in each}
-            lines.append(json.dumps(row, ensure_ascii=False))
-        return lines
+            yield json.dumps(row, ensure_ascii=False)
+
+
+def true_labels(split: Split) -> np.ndarray:
+    """The labels there are: classes as integers, or scores."""
+    known = split.labels_N[split.labelled]
+    return known if split.regression else known.astype(np.int64)
 
 
 def check_metrics(task: TaskConfig, split: Split) -> None:
@@ -61,7 +65,7 @@ def check_metrics(task: TaskConfig, split: Split) -> None:
     Raises:
         InputError: no row has a label, a metric does not fit the labels, or none is the primary one.
     """
-    known = np.asarray([label for label in split.labels if label is not None])
+    known = true_labels(split)
     if not len(known):
         raise InputError(
             f"no row of {task.name}'s {split.name} split has a label: there is nothing to select a model by"
@@ -86,8 +90,7 @@ def read_logits(config: FinetuneConfig, split: Split, logits: np.ndarray) -> Pre
 
 def one_prediction(predictions: Predictions) -> str | None:
     """In words, that one class (or one score) is predicted for a split that holds several; else None."""
-    true = {label for label in predictions.split.labels if label is not None}
-    if len(true) > 1 and float(np.ptp(predictions.values)) < 1e-6:
+    if len(np.unique(true_labels(predictions.split))) > 1 and float(np.ptp(predictions.values)) < 1e-6:
         return f"one prediction for all {len(predictions.values)} rows of {predictions.split.name}"
     return None
 

@@ -200,6 +200,17 @@ def write_text(file: Path, text: str) -> None:
     write_bytes(file, text.encode())
 
 
+def write_lines(file: Path, lines: Iterable[str]) -> int:
+    """Write a file of lines, one after the other, whole or not at all; returns how many."""
+    partial, n = file.with_name(f"{file.name}.partial"), 0
+    with partial.open("w", encoding="utf-8") as stream:
+        for line in lines:
+            stream.write(f"{line}\n")
+            n += 1
+    os.replace(partial, file)
+    return n
+
+
 def write_bytes(file: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     partial = file.with_name(f"{file.name}.partial")

@@ -62,7 +62,7 @@ def read(config: FinetuneConfig) -> tuple[TaskConfig, list[Example]]:
     """The task with its labels, and its validation rows."""
     rows = load_split(config.task, config.data, "validation")
     task = replace(config.task, labels=with_labels(config.task, source_names(rows, config.task), rows))
-    return task, read_examples("validation", rows, task, task.labels)
+    return task, [example for _, example in read_examples("validation", rows, task, task.labels)]
 
 
 def draw(

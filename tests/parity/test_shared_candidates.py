@@ -163,8 +163,8 @@ class Table:
         assert name == "tree_length"
         return self
 
-    def to_pylist(self):
-        return list(self.lengths)
+    def to_numpy(self):
+        return np.array(self.lengths)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_padding_on_the_left_gives_the_same_scores(compose, data, models, tmp_pa
     )  # fmt: skip
     task, tokenizer = config.task, load_tokenizer(config.backbone)
     rows = load_records(task, config.data).splits["validation"]
-    examples = read_examples("validation", rows, task, task.labels)
+    examples = [example for _, example in read_examples("validation", rows, task, task.labels)]
     model = load_scored_model(config, Accelerator())
     template = Template(task.prompts.likelihood[0].template)
     asked = Prompter(tokenizer, n_positions(model.base_model), template, task.texts, []).causal(examples)

@@ -5,22 +5,22 @@ import json
 import pytest
 
 from heads.errors import InputError
-from trainers import checkpoints, finetune, tracking
+from trainers import checkpoints, finetune, fit, loop, tracking
 
-RUN = ("task=rte", "data=sample", "backbone=tiny", "train.max_steps=2", "train.batch_size=8")
+RUN = ("task=rte", "data=sample", "backbone=tiny", "train.max_steps=3", "train.batch_size=8")
+
+
+def stop(*_):
+    raise KeyboardInterrupt
 
 
 @pytest.fixture
 def interrupted(compose, tmp_path, monkeypatch):
-    """A run that was stopped after its last update, with its checkpoint."""
-
-    def stop(*_):
-        raise KeyboardInterrupt
-
+    """A run that was stopped before its last update, with a checkpoint."""
     with monkeypatch.context() as patched:
-        patched.setattr(finetune, "_finish", stop)
+        patched.setattr(fit, "_end_epoch", stop)
         with pytest.raises(KeyboardInterrupt):
-            finetune.finetune(compose(*RUN, f"run_dir={tmp_path}"))
+            finetune.finetune(compose(*RUN, "train.checkpoint_every=2", f"run_dir={tmp_path}"))
     return tmp_path
 
 
@@ -48,7 +48,28 @@ def test_a_changed_file_is_noticed(interrupted):
 def test_a_typed_micro_batch_wins_over_the_saved_one(compose, interrupted):
     result = finetune.finetune(compose(*RUN, "train.micro_batch_size=3", f"run_dir={interrupted}"))
     assert result["train"]["micro_batch_size"] == 3
-    assert result["train"]["steps"] == 2
+    assert result["train"]["steps"] == 3
+
+
+def test_after_the_last_update_no_weights_are_saved_twice(compose, tmp_path, monkeypatch):
+    """A run that is stopped there ends as one that is not."""
+    whole = finetune.finetune(compose(*RUN, f"run_dir={tmp_path / 'whole'}"))
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(finetune, "_finish", stop)
+        with pytest.raises(KeyboardInterrupt):
+            finetune.finetune(compose(*RUN, f"run_dir={folder}"))
+    assert [path.name for path in folder.glob("checkpoint*")] == ["checkpoint.json"]
+    assert not (folder / "result.json").exists()
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "_update", stop)  # none is left to do
+        result = finetune.finetune(compose(*RUN, f"run_dir={folder}"))
+    for one in (whole, result):
+        for key in ("seconds", "examples_per_second", "tokens_per_second"):
+            del one["train"][key]
+            one["zero_shot"].pop(key, None)
+    assert result == whole
+    assert not list(folder.glob("checkpoint*"))
 
 
 def test_a_torn_last_line_of_the_log_is_dropped(tmp_path):

@@ -7,13 +7,14 @@ import json
 import math
 import re
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from omegaconf import OmegaConf
 
 from heads.errors import InputError
+from trainers.data.encode import Split
 from trainers.launch import CONF
 from trainers.metrics import accuracy
 from trainers.reports import report
@@ -45,7 +46,8 @@ def write_run(folder, config, right, *, labels=LABELS, degenerate=None):
     hit = np.random.default_rng([config.seed, round(1000 * right)]).random(len(TRUE)) < right
     values = np.where(hit, TRUE, 1 - np.array(TRUE))
     guids = [f"validation-{i}" for i in range(len(TRUE))]
-    split = SimpleNamespace(name="validation", guids=guids, labels=TRUE)  # of which only these are read
+    table = Dataset.from_dict({"guid": guids, "label": list(map(float, TRUE))})
+    split = Split("validation", table, regression=False)
     found = Predictions(split, values, np.eye(2)[values])
     (folder / "predictions.jsonl").write_text("".join(f"{line}\n" for line in found.lines(labels)))
     score = accuracy(values, np.array(TRUE))

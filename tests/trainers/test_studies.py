@@ -3,13 +3,14 @@
 import json
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from omegaconf import OmegaConf
 
 from heads.errors import InputError
+from trainers.data.encode import Split
 from trainers.launch import CONF
 from trainers.metrics import GLUE_TASKS, accuracy, pearson
 from trainers.results import Predictions, write_result
@@ -32,8 +33,9 @@ def few_draws(monkeypatch):
 
 def split(true):
     """A validation split, of which only names and labels are read."""
-    guids = [f"validation-{i}" for i in range(len(true))]
-    return SimpleNamespace(name="validation", guids=guids, labels=true)
+    labels = [None if label is None else float(label) for label in true]
+    table = Dataset.from_dict({"guid": [f"validation-{i}" for i in range(len(true))], "label": labels})
+    return Split("validation", table, regression=None in true)
 
 
 def values(right, seed):

@@ -15,34 +15,35 @@ WINDOW = 50
 # Of a batch of evaluation: computing pads costs more than another, smaller batch.
 MOST_PADDING = 0.1
 
+Numbers = Sequence[int] | np.ndarray
 Place = tuple[int, float]  # an example's index and its weight: 0 where it only fills a place
 
 
-def epoch_updates(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int, group: bool) -> list[list[int]]:
+def epoch_updates(lengths: Numbers, batch_size: int, *, seed: int, epoch: int, group: bool) -> list[np.ndarray]:
     """The examples of each update of an epoch; every example once, the last update possibly smaller.
 
     With group, a shuffled epoch is cut into windows of WINDOW batches, each sorted by length and cut into batches,
     which are then shuffled; the smaller batch, where there is one, stays last.
 
-    >>> epoch_updates([3, 1, 2, 9, 8], 2, seed=0, epoch=0, group=True)
+    >>> [update.tolist() for update in epoch_updates([3, 1, 2, 9, 8], 2, seed=0, epoch=0, group=True)]
     [[3, 4], [0, 2], [1]]
     """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(lengths))
     if not group:
-        return [order[i : i + batch_size].tolist() for i in range(0, len(order), batch_size)]
+        return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     sizes = np.asarray(lengths)
     batches = []
     n_full = len(order) // batch_size * batch_size
     for first in range(0, n_full, WINDOW * batch_size):
         window = order[first : min(first + WINDOW * batch_size, n_full)]
         window = window[np.argsort(-sizes[window], kind="stable")]
-        batches += [window[i : i + batch_size].tolist() for i in range(0, len(window), batch_size)]
+        batches += [window[i : i + batch_size] for i in range(0, len(window), batch_size)]
     shuffled = [batches[i] for i in rng.permutation(len(batches))]
-    return [*shuffled, order[n_full:].tolist()] if n_full < len(order) else shuffled
+    return [*shuffled, order[n_full:]] if n_full < len(order) else shuffled
 
 
-def deal(update: Sequence[int], lengths: Sequence[int], *, rank: int, world: int, micro: int) -> list[list[Place]]:
+def deal(update: Numbers, lengths: Numbers, *, rank: int, world: int, micro: int) -> list[list[Place]]:
     """One process's micro-batches of an update: every process has as many, so that all stay in step.
 
     Examples go round by length, so that each process has like work. A place that is left over is filled by a copy of
@@ -57,24 +58,24 @@ def deal(update: Sequence[int], lengths: Sequence[int], *, rank: int, world: int
     return [share[i : i + micro] for i in range(0, len(share), micro)]
 
 
-def evaluation_batches(lengths: Sequence[int], n_rows: int, max_tokens: int) -> list[list[int]]:
+def evaluation_batches(lengths: Numbers, n_rows: int, max_tokens: int) -> list[np.ndarray]:
     """Batches for scoring, longest first, of at most max_tokens tokens once padded (one example at the least).
 
     lengths are of each example's longest row, n_rows its rows. A batch ends, too, where padding would pass MOST_PADDING
     of it.
 
-    >>> evaluation_batches([10, 2, 9, 10], 1, 20), evaluation_batches([10, 2, 9, 10], 1, 100)
-    ([[0, 3], [2], [1]], [[0, 3, 2], [1]])
+    >>> [[batch.tolist() for batch in evaluation_batches([10, 2, 9, 10], 1, most)] for most in (20, 100)]
+    [[[0, 3], [2], [1]], [[0, 3, 2], [1]]]
     """
-    batches: list[list[int]] = []
-    real = 0
-    for index in np.argsort(-np.asarray(lengths), kind="stable").tolist():
-        batch = batches[-1] if batches else []
-        padded = lengths[batch[0]] * (len(batch) + 1) if batch else 0
-        real += lengths[index]
-        if batch and padded * n_rows <= max_tokens and real >= (1 - MOST_PADDING) * padded:
-            batch.append(index)
-        else:
-            batches.append([index])
-            real = lengths[index]
+    sizes = np.asarray(lengths)
+    order = np.argsort(-sizes, kind="stable")
+    batches: list[np.ndarray] = []
+    first = 0
+    while first < len(order):
+        longest = sizes[order[first]]
+        real = sizes[order[first : first + max(1, max_tokens // (longest * n_rows))]].cumsum()
+        padded = longest * np.arange(1, len(real) + 1)
+        fits = real >= (1 - MOST_PADDING) * padded  # what comes is shorter still: never again once it is not
+        batches.append(order[first : first + int(fits.sum())])
+        first += len(batches[-1])
     return batches

@@ -4,7 +4,8 @@ The result is an Arrow table on disk, found again by its content: the same rows,
 are encoded once.
 """
 
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -62,8 +63,9 @@ class Encoder:
         distinct = list(dict.fromkeys(segments))
         texts = encode_texts(self.tokenizer, [clean(s.text) for s in distinct])
         # A tail goes on after its text, so byte-level tokenizers see the space that stands between the two.
-        tails = encode_texts(self.tokenizer, [f" {clean(s.tail)}" if s.tail else "" for s in distinct])
-        return {s: Ids(text, tail) for s, text, tail in zip(distinct, texts, tails, strict=True)}
+        tailed = [s for s in distinct if s.tail]
+        tails = dict(zip(tailed, encode_texts(self.tokenizer, [f" {clean(s.tail)}" for s in tailed]), strict=True))
+        return {s: Ids(text, tails.get(s, ())) for s, text in zip(distinct, texts, strict=True)}
 
     def content(self) -> dict[str, Any]:
         """What the encoding depends on, besides the examples."""
@@ -98,36 +100,35 @@ class Split:
     def __len__(self) -> int:
         return len(self.table)
 
-    @cached_property
-    def lengths(self) -> list[int]:
+    @property
+    def lengths(self) -> np.ndarray:
         """Tokens of each example's longest row."""
         return self.tree_lengths if self.shared else self.sequence_lengths
 
     @cached_property
-    def sequence_lengths(self) -> list[int]:
+    def sequence_lengths(self) -> np.ndarray:
         """Tokens of each example's longest sequence, whatever its rows."""
-        return self.table.data.column("length").to_pylist()
+        return self._numbers("length")
 
     @cached_property
-    def tree_lengths(self) -> list[int]:
+    def tree_lengths(self) -> np.ndarray:
         """Tokens of the row that each example's sequences can share."""
-        return self.table.data.column("tree_length").to_pylist()
+        return self._numbers("tree_length")
 
     @cached_property
-    def labels(self) -> list[int | float | None]:
-        """Labels, None where there is none."""
-        raw = self.table.data.column("label").to_pylist()
-        return [None if x is None else x if self.regression else int(x) for x in raw]
+    def labels_N(self) -> np.ndarray:
+        """Labels in float64, NaN where there is none."""
+        return self._numbers("label")
 
-    @cached_property
-    def guids(self) -> list[str]:
-        """Names of the examples."""
-        return self.table.data.column("guid").to_pylist()
+    @property
+    def labelled(self) -> np.ndarray:
+        """Indices of the examples that have a label."""
+        return np.flatnonzero(~np.isnan(self.labels_N))
 
     @cached_property
     def n_sequences(self) -> int:
         """Sequences of the example that has most."""
-        return max(self.table.data.column("n_sequences").to_pylist())
+        return int(self._numbers("n_sequences").max())
 
     @property
     def n_rows(self) -> int:
@@ -137,7 +138,20 @@ class Split:
     @cached_property
     def n_cut(self) -> int:
         """Examples that lost tokens to the context's limit."""
-        return sum(n > 0 for n in self.table.data.column("n_cut").to_pylist())
+        return int((self._numbers("n_cut") > 0).sum())
+
+    def _numbers(self, column: str) -> np.ndarray:
+        """A column that is held in memory, some bytes for each example; all else stays on disk."""
+        return self.table.data.column(column).to_numpy()
+
+    def named(self) -> Iterator[tuple[str, int | float | None]]:
+        """Each example's name and label, in order, some of them in memory at a time."""
+        for batch in self.table.select_columns(["guid", "label"]).iter(1000):
+            some: Any = batch
+            yield from zip(some["guid"], map(self._label, some["label"]), strict=True)
+
+    def _label(self, raw: float | None) -> int | float | None:
+        return raw if raw is None or self.regression else int(raw)
 
     def sample(self, n: int, seed: int) -> "Split | None":
         """A seeded sample of n examples in their order, or all where there are fewer; None of 0."""
@@ -148,11 +162,11 @@ class Split:
 
     def rows(self, places: Sequence[tuple[int, float]]) -> list[Row]:
         """The rows at (index, weight) places, for collation."""
-        columns = self.table[[index for index, _ in places]]
+        columns = self.table[[int(index) for index, _ in places]]
         names = ("prefix", "branches", "extract_position", "second_from")
         encoded = [Encoded(*fields) for fields in zip(*(columns[name] for name in names), strict=True)]
-        labels = self.labels
-        return [Row(one, labels[i], weight) for one, (i, weight) in zip(encoded, places, strict=True)]
+        labels = map(self._label, columns["label"])
+        return [Row(one, label, weight) for one, label, (_, weight) in zip(encoded, labels, places, strict=True)]
 
     def batch(self, places: Sequence[tuple[int, float]], pad_id: int) -> Batch | PackedBatch:
         """The rows at (index, weight) places, padded or packed."""
@@ -174,10 +188,10 @@ def encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> tupl
     splits, n_unlabelled = {}, 0
     for name, rows in records.splits.items():
         split = encode_split(name, rows, task, encoder, labels)
-        if name == "train" and any(label is None for label in split.labels):
-            labelled = [i for i, label in enumerate(split.labels) if label is not None]
+        if name == "train" and len(split.labelled) < len(split):
+            labelled = split.labelled
             n_unlabelled = len(split) - len(labelled)
-            if not labelled:
+            if not len(labelled):
                 raise InputError(f"no train row of {task.name} has a label (column '{task.label}')")
             split = Split(name, split.table.select(labelled).flatten_indices(), task.regression)
         splits[name] = split
@@ -196,31 +210,68 @@ def _to_label(task: TaskConfig, labels: list[str], names: list[str] | None) -> T
     return class_reader(labels, names, task.label, by_position=len(task.choices) < 2)
 
 
-def read_examples(name: str, rows: "Dataset", task: TaskConfig, labels: list[str]) -> list[Example]:
-    """One split's rows as Examples, named as encode_split names them.
+def read_examples(
+    name: str, rows: "Dataset", task: TaskConfig, labels: list[str], indices: Iterable[int] | None = None
+) -> Iterator[tuple[int, Example]]:
+    """One split's rows as Examples, named as encode_split names them, each with its row's index; in memory one by one.
+
+    indices are those of the rows within the split, where rows are some of it.
 
     Raises:
         InputError: a column is missing, a label unknown, a text empty.
     """
     check_columns(task, rows.column_names, f"the {name} split", labelled=not name.startswith("test"))
     to_label, read = _to_label(task, labels, source_names(rows, task)), READERS[task.reader]
-    return [
-        example for i, record in enumerate(rows) for example in read(cast(Any, record), f"{name}-{i}", task, to_label)
-    ]
+    for i, record in zip(range(len(rows)) if indices is None else indices, rows, strict=True):
+        for example in read(cast(Any, record), f"{name}-{i}", task, to_label):
+            yield i, example
 
 
-def read_labels(name: str, rows: "Dataset", task: TaskConfig, labels: list[str]) -> list[int | float]:
+def draw_examples(
+    name: str, rows: "Dataset", task: TaskConfig, labels: list[str], *, most: int | None, seed: int, labelled: bool
+) -> tuple[list[Example], list[int], int]:
+    """A seeded sample of a split's examples, in order, with their places in the split, and how many it has.
+
+    labelled leaves out those without a label; otherwise they are left out where others have one, and not all are
+    taken. most is how many are taken, None all.
+    """
+    of_row, known = array("q"), bytearray()
+    for i, example in read_examples(name, rows, task, labels):
+        of_row.append(i)
+        known.append(example.label is not None)
+    places = np.arange(len(known))
+    if labelled or (most is not None and most < len(places)):
+        chosen = np.flatnonzero(np.frombuffer(known, np.uint8))
+        chosen = chosen if labelled or len(chosen) else places
+        places = np.sort(chosen[np.random.default_rng(seed).permutation(len(chosen))[:most]])
+    in_row = np.frombuffer(of_row, np.int64)
+    needed = np.unique(in_row[places])
+    first = np.searchsorted(in_row, needed)  # example of each row that is needed
+    examples: dict[int, Example] = {}
+    for i, example in read_examples(name, rows.select(needed), task, labels, needed.tolist()):
+        place = int(first[np.searchsorted(needed, i)])
+        while place in examples:  # a row may make several
+            place += 1
+        examples[place] = example
+    return [examples[place] for place in places.tolist()], places.tolist(), len(known)
+
+
+def read_labels(name: str, rows: "Dataset", task: TaskConfig, labels: list[str]) -> np.ndarray:
     """One split's labels alone, those that are known; without reading the texts where a column holds them.
 
     Raises:
         InputError: a label is unknown.
     """
-    if task.label in rows.column_names:
-        to_label = _to_label(task, labels, source_names(rows, task))
-        found = [to_label(value, f"{name}-{i}") for i, value in enumerate(rows[task.label])]
-    else:
-        found = [example.label for example in read_examples(name, rows, task, labels)]
-    return [label for label in found if label is not None]
+    return np.array([label for label in _labels(name, rows, task, labels) if label is not None])
+
+
+def _labels(name: str, rows: "Dataset", task: TaskConfig, labels: list[str]) -> Iterator[int | float | None]:
+    if task.label not in rows.column_names:
+        yield from (example.label for _, example in read_examples(name, rows, task, labels))
+        return
+    to_label = _to_label(task, labels, source_names(rows, task))
+    for i, record in enumerate(rows.select_columns(task.label)):
+        yield to_label(cast(Any, record)[task.label], f"{name}-{i}")
 
 
 def encode_split(name: str, rows: "Dataset", task: TaskConfig, encoder: Encoder, labels: list[str]) -> Split:

@@ -1,7 +1,7 @@
 """The metrics of classes from tables of counts, many tables at once.
 
-trainers.metrics calls scikit-learn, which spends milliseconds on checks: minutes for the thousands of draws behind an
-interval. These are the same numbers, and tests/parity/test_statistics.py holds them to it.
+scikit-learn's functions take a second to import and spend milliseconds on checks: minutes for the thousands of draws
+behind an interval. These are the same numbers, and tests/parity/ holds them to it.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,5 @@
 """What needs no model: the majority class, and what a guess is expected to score."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -8,18 +7,21 @@ import numpy as np
 from trainers.metrics import score
 
 Label = int | float
+Labels = Sequence[Label] | np.ndarray
 
 
-def majority(metrics: Sequence[str], train: Sequence[Label], references: Sequence[Label]) -> dict[str, float]:
+def majority(metrics: Sequence[str], train: Labels, references: Labels) -> dict[str, float]:
     """The metrics of predicting, for every row, the train rows' most frequent class, or their mean score.
 
     >>> majority(["accuracy"], [0, 1, 1], [1, 1, 1, 0])
     {'accuracy': 0.75}
     """
-    if any(isinstance(label, float) for label in train):
-        constant: Label = float(np.mean(train))
+    labels = np.asarray(train)
+    if labels.dtype.kind == "f":
+        constant: Label = float(labels.mean())
     else:
-        constant = Counter(train).most_common(1)[0][0]
+        classes, first, counts = np.unique(labels, return_index=True, return_counts=True)
+        constant = int(classes[np.lexsort((first, -counts))[0]])  # of several, the one that comes first
     return score(metrics, np.full(len(references), constant), np.asarray(references))
 
 

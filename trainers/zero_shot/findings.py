@@ -64,7 +64,7 @@ def said_once(
 
 
 def add_split(
-    found: dict[str, Any], task: TaskConfig, sample: Sample, answers: Sequence[Answers], train: list[int | float]
+    found: dict[str, Any], task: TaskConfig, sample: Sample, answers: Sequence[Answers], train: np.ndarray
 ) -> None:
     """Add a split's numbers to what was found; train has the labels that the majority is of."""
     name, rows, true = sample.name, sample.labelled, sample.references
@@ -90,8 +90,8 @@ def add_split(
         for metric in task.metrics
         if metric in METRICS
     }
-    found["majority_of"] = "train" if train else "the scored rows"
-    found["majority"][name] = majority(task.metrics, train or true.tolist(), true.tolist())
+    found["majority_of"] = "train" if len(train) else "the scored rows"
+    found["majority"][name] = majority(task.metrics, train if len(train) else true, true)
     n_candidates = [len(sample.examples[i].choices) or len(task.labels) for i in rows]
     found["chance"][name] = chance(task.metrics, true.tolist(), n_candidates)
 

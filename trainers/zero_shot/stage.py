@@ -13,7 +13,7 @@ from heads.errors import InputError
 from heads.example import Example
 from trainers.backbones.load import load_tokenizer, n_positions
 from trainers.config import DataConfig, FinetuneConfig, TaskConfig, ZeroShotConfig
-from trainers.data.encode import read_examples, read_labels, source_names
+from trainers.data.encode import draw_examples, read_labels, source_names
 from trainers.data.labels import with_labels
 from trainers.data.records import Records
 from trainers.data.tokenizers import padding_id
@@ -91,7 +91,7 @@ def _evaluate(config: FinetuneConfig, folder: Path, accelerator: Accelerator, re
     n_asked = len(thresholds) * sum(len(sample.examples) for sample in samples)
     found["examples_per_second"] = n_asked / seconds
     train = records.splits.get("train")
-    labels = read_labels("train", train, task, task.labels) if train is not None else []
+    labels = read_labels("train", train, task, task.labels) if train is not None else np.empty(0)
     for sample in samples:
         add_split(found, task, sample, answers[sample.name], labels)
     if accelerator.is_main_process:
@@ -141,31 +141,29 @@ def gather_material(
     first = records.splits.get("train", next(iter(records.splits.values())))
     task = replace(task, labels=with_labels(task, source_names(first, task), first, records.splits.values()))
     task.check_prompts(method)
-    examples = {
-        name: read_examples(name, rows, task, task.labels)
+    drawn = {
+        name: Sample(name, *_drawn(name, rows, task, zero_shot.limit, data.split_seed))
         for name, rows in records.splits.items()
         if name in (zero_shot.splits or [other for other in records.splits if other != "train"])
     }
-    names = zero_shot.splits or [name for name, each in examples.items() if any(e.label is not None for e in each)]
+    # where any example has a label, a sample has one
+    names = zero_shot.splits or [name for name, sample in drawn.items() if sample.labelled]
     if not names:
         raise InputError(
             f"{task.name} has no validation or test split with labels in its source: name one to score, such as "
             "zero_shot.splits=[train]"
         )
-    samples = [_sample(name, examples[name], zero_shot.limit, data.split_seed) for name in names]
+    samples = [drawn[name] for name in names]
     needs_fold = any(has_threshold(method, prompt) for prompt in task.prompts.of(method))
     fold = _threshold_fold(task, zero_shot, data, records.splits.get("train")) if needs_fold else []
     return Material(task, samples, fold)
 
 
-def _sample(name: str, examples: list[Example], limit: int | None, seed: int) -> Sample:
+def _drawn(
+    name: str, rows: Any, task: TaskConfig, limit: int | None, seed: int
+) -> tuple[list[Example], list[int], int]:
     """All examples, or as many as the limit says of those with a label, if any has one."""
-    places = list(range(len(examples)))
-    if limit is not None and limit < len(examples):
-        labelled = [i for i in places if examples[i].label is not None] or places
-        drawn = np.random.default_rng(seed).permutation(len(labelled))[:limit]
-        places = sorted(labelled[i] for i in drawn)
-    return Sample(name, [examples[i] for i in places], places, len(examples))
+    return draw_examples(name, rows, task, task.labels, most=limit, seed=seed, labelled=False)
 
 
 def _threshold_fold(task: TaskConfig, zero_shot: ZeroShotConfig, data: DataConfig, train: Any) -> list[Example]:
@@ -179,9 +177,9 @@ def _threshold_fold(task: TaskConfig, zero_shot: ZeroShotConfig, data: DataConfi
             f"{task.name}: a text that is scored as a whole needs a threshold, which is fitted on labelled train rows "
             "and never on those that are scored: score another split, or use another method"
         )
-    examples = [example for example in read_examples("train", train, task, task.labels) if example.label is not None]
-    drawn = np.random.default_rng(data.split_seed).permutation(len(examples))[: zero_shot.threshold_rows]
-    fold = [examples[i] for i in sorted(drawn)]
+    fold, _, _ = draw_examples(
+        "train", train, task, task.labels, most=zero_shot.threshold_rows, seed=data.split_seed, labelled=True
+    )
     if len({example.label for example in fold}) < 2:
         raise InputError(
             f"{task.name}: a threshold is fitted on train rows of both classes, and the {len(fold)} drawn have not: "
