@@ -148,6 +148,8 @@ def train_numbers(run: TextRun) -> dict[str, Any]:
 
 def save_language_model(run: TextRun, state: dict[str, Any], dtype: str = "float32") -> None:
     """Write folder/model from the whole model's state, in numbers of that type, with the tokenizer."""
-    state = {name: tensor.to(getattr(torch, dtype)) for name, tensor in state.items()}
+    # tied tensors stay one, and are written once
+    cast = {tensor.data_ptr(): tensor.to(getattr(torch, dtype)) for tensor in state.values()}
+    state = {name: cast[tensor.data_ptr()] for name, tensor in state.items()}
     run.backbone.full.save_pretrained(run.folder / "model", state_dict=state)
     run.tokenizer.save_pretrained(str(run.folder / "model"))

@@ -72,7 +72,9 @@ def test_what_is_saved_has_the_perplexity_that_is_stated(tmp_path, backbone):
 def test_a_model_has_a_card_and_the_type_asked_for(tmp_path, backbone):
     result = pretrain(compose(tmp_path, f"backbone={backbone}", "train.max_steps=2", "save_dtype=float16"))
     with safe_open(tmp_path / "model" / "model.safetensors", "pt") as file:
-        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118
+        sizes = {name: file.get_tensor(name).numel() for name in file.keys()}  # noqa: SIM118
+        assert {file.get_tensor(name).dtype for name in sizes} == {torch.float16}
+    assert sum(sizes.values()) == result["train"]["parameters"]  # tied ones once
     card = (tmp_path / "model" / "README.md").read_text()
     assert f"| held-out perplexity | {result['held_out']['perplexity']:.2f} a" in card
     assert f"| tokens | {result['train']['tokens']:,} in" in card
