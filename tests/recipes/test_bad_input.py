@@ -246,18 +246,19 @@ def test_a_mistake_leaves_no_folder_in_the_way(command):
 
 
 def test_a_broken_checkpoint(command, monkeypatch):
-    from trainers import finetune
+    from trainers import checkpoints
 
     def stop(*_):
         raise KeyboardInterrupt
 
+    asked = (*TINY, "train.max_steps=3", "train.checkpoint_every=2", "run_dir=run")
     with monkeypatch.context() as patched:
-        patched.setattr(finetune, "_finish", stop)
+        patched.setattr(checkpoints, "save_last", stop)
         with pytest.raises(KeyboardInterrupt):
-            command(*TINY, "run_dir=run")
+            command(*asked)
     weights = Path("run/checkpoint-2/model.safetensors")
     weights.write_bytes(weights.read_bytes()[:-100])
-    said = complaint(command(*TINY, "run_dir=run"))
+    said = complaint(command(*asked))
     assert said.startswith("run/checkpoint-2 is broken (model.safetensors is missing or not as it was written): delete")
 
 

@@ -24,8 +24,9 @@ def run(compose, tmp_path, monkeypatch):
         seen = types.SimpleNamespace(weights={}, orders=[])
 
         def updates(*args, **kwargs):
-            seen.orders.append(epoch_updates(*args, **kwargs))
-            return seen.orders[-1]
+            found = epoch_updates(*args, **kwargs)
+            seen.orders.append([list(update) for update in found])
+            return found
 
         def start(run):
             seen.weights = {name: p.detach().clone() for name, p in run.model.named_parameters()}
