@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from heads.errors import InputError
 from trainers.config import RunConfig
 from trainers.runs import differences, is_finished, plain, read_result, read_settings, write_text
+from trainers.shared import sharing
 from trainers.studies.launchers import set_threads
 
 CELLS = "cells"  # in the multirun's folder, a file for each cell
@@ -34,7 +35,8 @@ def run_cell(function: Callable[[Any], Any], composed: DictConfig) -> float | No
             print(f"finished before: {config.run_dir}")
         result = read_result(Path(config.run_dir))
     else:
-        result = function(config) or {}
+        with sharing():
+            result = function(config) or {}
     return result.get("primary", {}).get("value")
 
 
