@@ -31,6 +31,11 @@ def sharing(on: bool = True) -> Iterator[None]:
         _sharing.reset(before)
 
 
+def is_sharing() -> bool:
+    """Whether this is a cell of a multirun, which others may follow in this process."""
+    return _sharing.get()
+
+
 def once(
     kind: str,
     settings: Callable[[], Any],
@@ -45,7 +50,7 @@ def once(
     settings gives plain values, all that the value follows from. keep says of a value just made whether that is so:
     one that was drawn at random follows from the seed, too.
     """
-    if not _sharing.get():
+    if not is_sharing():
         return make()
     key = hashlib.sha256(json.dumps([kind, settings()], sort_keys=True).encode()).hexdigest()
     if key in _kept:

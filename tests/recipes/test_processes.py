@@ -147,14 +147,16 @@ def test_two_processes_give_what_one_gives(compose, tmp_path, task):
     assert [result["train"]["processes"] for result in results] == [1, 2]
 
 
-def test_two_processes_stay_in_step_where_cells_share(pretrained, tmp_path):
+def test_two_processes_stay_in_step_where_cells_share(pretrained, tmp_path, monkeypatch):
     """The second cell is asked nothing before training: it has what the first one was asked, to the second."""
-    cells = ("-m", "seed=1,2", f"run_dir={tmp_path}/seed${{seed}}", f"hydra.sweep.dir={tmp_path}/study")
+    monkeypatch.chdir(tmp_path)
     short = ("backbone=gpt1", f"backbone.path={pretrained}", "train.max_steps=2")
-    finish(start(*cells, *TASK, *short, launcher=TWO))
-    first, second = (json.loads((tmp_path / f"seed{seed}" / "result.json").read_text()) for seed in (1, 2))
+    output = finish(start("-m", "seed=1,2", *TASK, *short, launcher=TWO))
+    assert "2 finished (outputs/multirun/finetune)" in output
+    folders = sorted(tmp_path.glob("outputs/finetune/rte/gpt1/seed*"))
+    first, second = (json.loads((folder / "result.json").read_text()) for folder in folders)
     assert first["zero_shot"] == second["zero_shot"]
     assert first["zero_shot"]["seconds"] > 0
-    asked = [(tmp_path / f"seed{seed}" / "zero_shot_predictions.jsonl").read_bytes() for seed in (1, 2)]
+    asked = [(folder / "zero_shot_predictions.jsonl").read_bytes() for folder in folders]
     assert asked[0] == asked[1]
     assert first["train"]["processes"] == second["train"]["processes"] == 2

@@ -85,6 +85,7 @@ class Cells(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Say how the cells ended; the process exits with 1 if one has failed."""
+        _leave_group()
         if not _is_first():
             return
         cells = read_cells(Path(config.hydra.sweep.dir))
@@ -96,6 +97,15 @@ class Cells(Callback):
         _report(Path(config.hydra.sweep.dir))
         if failed:
             sys.exit(1)
+
+
+def _leave_group() -> None:
+    """Part the processes that were launched together, and which no cell needs any longer."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from torch import distributed
+
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
 
 
 def _report(folder: Path) -> None:
