@@ -115,3 +115,18 @@ def t5(tmp_path_factory):
     T5ForConditionalGeneration(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def pretrained(tmp_path_factory):
+    """A folder with a tiny GPT-1, as transformers saves it: weights that are no run's own."""
+    from accelerate.utils import set_seed
+
+    from trainers.backbones.load import load_backbone, load_tokenizer
+
+    folder = tmp_path_factory.mktemp("pretrained")
+    config = compose_config("task=sst2", "backbone=tiny").backbone
+    set_seed(7)
+    load_backbone(config).full.save_pretrained(folder)
+    load_tokenizer(config).save_pretrained(folder)
+    return folder

@@ -26,7 +26,7 @@ from trainers.results import at_chance, check_metrics, environment, trained_para
 from trainers.runs import STAGE_ZERO, plain, read_config, write_lines, write_text
 from trainers.saving import HEAD, chain, load_kept, same_answers, start_of
 from trainers.summary import summary
-from trainers.training import open_run, prepare_training, resume
+from trainers.training import close_run, open_run, prepare_training, resume
 from trainers.zero_shot.stage import stage_zero
 
 
@@ -50,7 +50,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     tracking.start(accelerator, config.tracking, folder, flat(plain(run.config)))
     fit(run)
     result = _finish(run, records, zero_shot)
-    accelerator.end_training()
+    close_run(accelerator)
     return result
 
 

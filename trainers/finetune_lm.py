@@ -28,7 +28,7 @@ from trainers.language_models import open_language_model
 from trainers.results import environment, finite, write_result
 from trainers.runs import STAGE_ZERO, plain, write_text
 from trainers.summary import lm_summary
-from trainers.training import open_run, resume
+from trainers.training import close_run, open_run, resume
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def finetune_lm(config: LmConfig) -> dict[str, Any]:
     tracking.start(accelerator, config.tracking, folder, flat(plain(config)))
     fit_text(run, f"lm · {config.backbone.name}")
     result = _finish(started, config, zero_shot)
-    accelerator.end_training()
+    close_run(accelerator)
     return result
 
 

@@ -27,7 +27,7 @@ from trainers.model_card import model_card
 from trainers.results import environment, write_result
 from trainers.runs import plain, write_text
 from trainers.summary import pretraining_summary
-from trainers.training import open_run, resume
+from trainers.training import close_run, open_run, resume
 from trainers.zero_shot.curve import Curve, due, read_curve
 
 CURVE = "zero_shot_curve.jsonl"
@@ -47,7 +47,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     tracking.start(accelerator, config.tracking, folder, flat(plain(config)))
     fit_text(run, f"pretraining {config.backbone.name}", lambda: _add_points(run, curve))
     result = _finish(run, config)
-    accelerator.end_training()
+    close_run(accelerator)
     return result
 
 

@@ -5,16 +5,21 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
+from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from heads.errors import InputError
 from trainers.config import SPEED_ONLY, FinetuneConfig, RunConfig, flat
+from trainers.config.complete import UnfitError, complete
 
 # Choices that the folder's path tells already, or that say where a run is and not what it is.
 NOT_IN_NAME = (
@@ -139,19 +144,36 @@ def is_under(key: str, names: Iterable[str]) -> bool:
     >>> is_under("task.labels", ["seed", "task"]), is_under("task_name", ["task"])
     (True, False)
     """
+    return _is_under(key, tuple(names))
+
+
+@cache  # a report asks the same of every run
+def _is_under(key: str, names: tuple[str, ...]) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """A YAML file as plain values."""
-    found = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+    """A YAML file as plain values, as OmegaConf reads it."""
+    text = file.read_text(encoding="utf-8")
+    found = yaml.load(text, Loader=_loader()) or {}
+    if "${" in text or not isinstance(found, dict):
+        found = OmegaConf.to_container(OmegaConf.create(found), resolve=True)
     assert isinstance(found, dict)
     return {str(key): value for key, value in found.items()}
+
+
+@cache
+def _loader() -> Any:
+    """OmegaConf's reading of YAML (1e-5 is a number, a date none, a key is there once) by libyaml's parser in C."""
+    rules = get_yaml_loader()
+    return type("Loader", (yaml.CSafeLoader, rules), {}) if yaml.__with_libyaml__ else rules
 
 
 def read_settings(file: Path, schema: type) -> dict[str, Any]:
     """A run's settings; what its version did not know yet has the schema's default."""
     found = read_yaml(file)
+    with suppress(UnfitError):  # what this version has written needs no more; OmegaConf's merge takes 100 times as long
+        return complete(schema, found)
     try:
         whole = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(schema), found))
     except OmegaConfBaseException:  # it has settings that this version does not know
@@ -170,7 +192,7 @@ def read_config(folder: Path) -> FinetuneConfig:
     if not file.is_file():
         raise InputError(f"{folder} is no run's folder: it has no config.yaml")
     try:
-        found = OmegaConf.load(file)
+        found = read_yaml(file)
         if "corpus" in found:
             raise InputError(
                 f"{folder} holds a run on running text, which predicts no labels: name a run on a task, or start one "

@@ -19,6 +19,7 @@ from trainers.build import Foundation, assemble, lay_foundation
 from trainers.config import FinetuneConfig, PeftConfig, TaskConfig
 from trainers.model import TaskModel, base_of
 from trainers.runs import read_config, read_result
+from trainers.shared import sharing
 from trainers.text_to_text import TextToTextModel
 
 HEAD, NEW_TOKENS = "head.safetensors", "new_tokens.safetensors"
@@ -133,7 +134,8 @@ def load_kept(run: Path, config: FinetuneConfig) -> tuple[TaskModel | TextToText
         raise InputError(f"{saved} has no {needed}: the run's model is gone or broken")
     if config.peft.method == "none":
         settled = without_changes(config, saved)
-        foundation = lay_foundation(settled)
+        with sharing(False):  # no other cell has these weights
+            foundation = lay_foundation(settled)
         model = assemble(settled, foundation, config.task.labels)
     else:
         foundation = lay_foundation(start_of(config))

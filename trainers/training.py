@@ -18,6 +18,7 @@ from trainers.config.pretrain import PretrainTrainConfig
 from trainers.loop import Objective, Progress, Training
 from trainers.optim import build_optimizer, build_scheduler
 from trainers.runs import open_folder
+from trainers.shared import is_sharing
 
 Config = TypeVar("Config", PerplexityConfig, FinetuneConfig, PretrainConfig, LmConfig)
 
@@ -36,6 +37,14 @@ def open_run(config: Config) -> tuple[Config, Path, Accelerator]:
         if accelerator.is_main_process:
             open_folder(folder, config)
     return replace(config, mixed_precision=accelerator.mixed_precision), folder, accelerator
+
+
+def close_run(accelerator: Accelerator) -> None:
+    """Close the run's trackers, and the group of its processes where no other cell needs it."""
+    for tracker in accelerator.trackers:
+        tracker.finish()
+    if not is_sharing():
+        accelerator.state.destroy_process_group()
 
 
 def prepare_training(

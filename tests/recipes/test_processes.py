@@ -27,6 +27,9 @@ TASK = (
     "train.batch_size=5",
 )
 
+TWO = (sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2",
+       "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0")  # fmt: skip
+
 
 def start(*overrides, launcher=(sys.executable,)):
     # accelerate's launcher starts several processes only as "multi_gpu"; the variable makes them CPU processes
@@ -119,8 +122,6 @@ def test_sigterm_saves_first(unbroken, tmp_path):
 def test_two_processes_give_what_one_gives(compose, tmp_path, task):
     """15 rows are no multiple of 2, nor are updates of 9 and 5: every row is scored once all the same."""
     still = (*TASK, f"task={task}", "backbone.dropout=0", "head.clf_pdrop=0", "train.batch_size=9", "train.epochs=2")
-    launch = (sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2",
-              "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0")  # fmt: skip
     rows = lines(ROOT / f"trainers/data/sample/{task}/validation.jsonl")[:15]
     uneven = tmp_path / "uneven.jsonl"
     uneven.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -128,7 +129,7 @@ def test_two_processes_give_what_one_gives(compose, tmp_path, task):
     files = (f"data.files.train={train}", f"data.files.validation={uneven}")
     still = tuple(part for part in still if part != "data=sample")
     finetune(compose(*still, *files, f"run_dir={tmp_path / 'one'}"))
-    finish(start(*still, *files, f"run_dir={tmp_path / 'two'}", launcher=launch))
+    finish(start(*still, *files, f"run_dir={tmp_path / 'two'}", launcher=TWO))
     one, two = (lines(tmp_path / name / "predictions.jsonl") for name in ("one", "two"))
     assert [row["index"] for row in two] == list(range(15))
     values = [[list(row["probabilities"].values()) for row in rows] for rows in (one, two)]
@@ -146,3 +147,18 @@ def test_two_processes_give_what_one_gives(compose, tmp_path, task):
     scores = [[list(row["scores"].values()) for row in rows] for rows in asked]
     np.testing.assert_allclose(scores[1], scores[0], atol=1e-4)
     assert [result["train"]["processes"] for result in results] == [1, 2]
+
+
+def test_two_processes_stay_in_step_where_cells_share(pretrained, tmp_path, monkeypatch):
+    """The second cell is asked nothing before training: it has what the first one was asked, to the second."""
+    monkeypatch.chdir(tmp_path)
+    short = ("backbone=gpt1", f"backbone.path={pretrained}", "train.max_steps=2")
+    output = finish(start("-m", "seed=1,2", *TASK, *short, launcher=TWO))
+    assert "2 finished (outputs/multirun/finetune)" in output
+    folders = sorted(tmp_path.glob("outputs/finetune/rte/gpt1/seed*"))
+    first, second = (json.loads((folder / "result.json").read_text()) for folder in folders)
+    assert first["zero_shot"] == second["zero_shot"]
+    assert first["zero_shot"]["seconds"] > 0
+    asked = [(folder / "zero_shot_predictions.jsonl").read_bytes() for folder in folders]
+    assert asked[0] == asked[1]
+    assert first["train"]["processes"] == second["train"]["processes"] == 2

@@ -6,7 +6,8 @@ float32.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from heads.errors import InputError
 from trainers.backbones.dropout import use_fast_dropout
 from trainers.backbones.openai_gpt import use_fast_attention
 from trainers.config import BackboneConfig
+from trainers.shared import once
 
 logging.disable_progress_bar()  # of reading and writing weights; downloads keep theirs
 
@@ -50,10 +52,14 @@ def load_tokenizer(config: BackboneConfig) -> PreTrainedTokenizerBase:
     Raises:
         InputError: it cannot be read.
     """
-    try:
-        return AutoTokenizer.from_pretrained(_source(config), **_options(config))
-    except (OSError, ValueError, ImportError) as error:
-        raise _unreadable(config, "tokenizer", error) from error
+
+    def read() -> PreTrainedTokenizerBase:
+        try:
+            return AutoTokenizer.from_pretrained(_source(config), **_options(config))
+        except (OSError, ValueError, ImportError) as error:
+            raise _unreadable(config, "tokenizer", error) from error
+
+    return once("tokenizer", lambda: content_of(config), read)
 
 
 def load_config(config: BackboneConfig) -> PretrainedConfig:
@@ -82,11 +88,23 @@ def load_backbone(config: BackboneConfig, *, lm: bool = False) -> Backbone:
     Raises:
         InputError: they cannot be read.
     """
+    masked_lm = lm and config.family == "bidirectional"
+    drawn_from = torch.get_rng_state()
+    return once(
+        "weights",
+        lambda: [*content_of(config), masked_lm],
+        lambda: _load_backbone(config, masked_lm),
+        keep=lambda _: torch.equal(torch.get_rng_state(), drawn_from),  # nothing, such as a pooler, was drawn
+        n_bytes=lambda backbone: sum(p.numel() * p.element_size() for p in backbone.full.parameters()),
+    )
+
+
+def _load_backbone(config: BackboneConfig, masked_lm: bool) -> Backbone:
     hf_config = load_config(config)
     if hf_config.is_encoder_decoder != (config.family == "encoder_decoder"):
         found = "those of an encoder-decoder" if hf_config.is_encoder_decoder else "not those of an encoder-decoder"
         raise _wrong_family(config, hf_config.model_type, found)
-    auto = AutoModelForMaskedLM if lm and config.family == "bidirectional" else AUTO[config.family]
+    auto = AutoModelForMaskedLM if masked_lm else AUTO[config.family]
     fast, extra = _attention(config, hf_config)
     if config.weights == "random":
         try:
@@ -217,6 +235,12 @@ def position_offset(base: PreTrainedModel) -> int:
 
 def _source(config: BackboneConfig) -> str:
     return config.path or config.hub
+
+
+def content_of(config: BackboneConfig) -> list[Any]:
+    """What tells a backbone from others: its settings, and a folder's files, since a run may write its model anew."""
+    files = [(file.name, file.stat()) for file in sorted(Path(_source(config)).glob("*"))]
+    return [asdict(config), [(name, stat.st_size, stat.st_mtime_ns) for name, stat in files]]
 
 
 def _options(config: BackboneConfig) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from trainers.data.labels import ToLabel, class_reader, score_reader, with_label
 from trainers.data.readers import READERS, check_columns
 from trainers.data.records import Records
 from trainers.data.tokenizers import encode_texts
+from trainers.shared import once, same
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -181,6 +182,15 @@ def encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> tupl
     Raises:
         InputError: a column is missing, a label unknown, a score out of range, or no train row has a label.
     """
+    return once(
+        "encoded",
+        lambda: [records.content, asdict(task), encoder.content()],
+        lambda: _encode_records(records, task, encoder),
+        copy=same,
+    )
+
+
+def _encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> tuple[dict[str, Split], list[str], int]:
     names = source_names(records.splits["train"], task)
     for name, rows in records.splits.items():
         check_columns(task, rows.column_names, f"the {name} split", labelled=not name.startswith("test"))

@@ -2,12 +2,13 @@
 
 import csv
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from heads.errors import InputError
 from trainers.config import DataConfig, TaskConfig
+from trainers.shared import once, same
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features
@@ -31,6 +32,11 @@ class Records:
     source: str
     cut: str | None = None  # how validation was cut from train, where the source has none
 
+    @property
+    def content(self) -> dict[str, str]:
+        """What tells the rows from others, by split."""
+        return {name: rows._fingerprint for name, rows in self.splits.items()}
+
 
 def load_records(task: TaskConfig, data: DataConfig) -> Records:
     """Read a task's splits; a missing validation split is cut from train by data.split_seed.
@@ -38,7 +44,12 @@ def load_records(task: TaskConfig, data: DataConfig) -> Records:
     Raises:
         InputError: the source cannot be reached or read, or has no rows to train on.
     """
-    return _complete(task, data, *_read(task, data))
+    return once(
+        "records",
+        lambda: [asdict(task), asdict(data)],
+        lambda: _complete(task, data, *_read(task, data)),
+        copy=same,
+    )
 
 
 def load_scored(task: TaskConfig, data: DataConfig, wanted: list[str] | None) -> Records:
@@ -49,9 +60,13 @@ def load_scored(task: TaskConfig, data: DataConfig, wanted: list[str] | None) ->
     Raises:
         InputError: the source cannot be reached or read.
     """
-    splits, source = _read(task, data)
-    own = "train" not in splits or (wanted and splits.keys() >= set(wanted))
-    return Records(splits, source) if own else _complete(task, data, splits, source)
+
+    def read() -> Records:
+        splits, source = _read(task, data)
+        own = "train" not in splits or (wanted and splits.keys() >= set(wanted))
+        return Records(splits, source) if own else _complete(task, data, splits, source)
+
+    return once("scored records", lambda: [asdict(task), asdict(data), wanted], read, copy=same)
 
 
 def _read(task: TaskConfig, data: DataConfig) -> "tuple[dict[str, Dataset], str]":

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from heads.errors import InputError
 from trainers.config import RunConfig
 from trainers.runs import differences, is_finished, plain, read_result, read_settings, write_text
+from trainers.shared import sharing
 from trainers.studies.launchers import set_threads
 
 CELLS = "cells"  # in the multirun's folder, a file for each cell
@@ -34,7 +35,8 @@ def run_cell(function: Callable[[Any], Any], composed: DictConfig) -> float | No
             print(f"finished before: {config.run_dir}")
         result = read_result(Path(config.run_dir))
     else:
-        result = function(config) or {}
+        with sharing():
+            result = function(config) or {}
     return result.get("primary", {}).get("value")
 
 
@@ -83,6 +85,7 @@ class Cells(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Say how the cells ended; the process exits with 1 if one has failed."""
+        _leave_group()
         if not _is_first():
             return
         cells = read_cells(Path(config.hydra.sweep.dir))
@@ -94,6 +97,15 @@ class Cells(Callback):
         reported = _report(Path(config.hydra.sweep.dir))
         if failed or not reported:
             sys.exit(1)
+
+
+def _leave_group() -> None:
+    """Part the processes that were launched together, and which no cell needs any longer."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from torch import distributed
+
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
 
 
 def _report(folder: Path) -> bool:

@@ -8,7 +8,7 @@ from trainers.data.records import load_scored
 from trainers.results import environment, write_result
 from trainers.runs import STAGE_ZERO
 from trainers.summary import summary
-from trainers.training import open_run
+from trainers.training import close_run, open_run
 from trainers.zero_shot.stage import stage_zero
 
 
@@ -42,5 +42,5 @@ def zero_shot(config: FinetuneConfig) -> dict[str, Any]:
         write_result(folder, result)
         (folder / STAGE_ZERO).unlink()
         summary(result, folder)
-    accelerator.end_training()
+    close_run(accelerator)
     return result

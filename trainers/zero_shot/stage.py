@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from accelerate import Accelerator
 
 from heads.errors import InputError
 from heads.example import Example
-from trainers.backbones.load import load_tokenizer, n_positions
+from trainers.backbones.load import content_of, load_tokenizer, n_positions
 from trainers.config import DataConfig, FinetuneConfig, TaskConfig, ZeroShotConfig
 from trainers.data.encode import draw_examples, read_labels, source_names
 from trainers.data.labels import with_labels
@@ -19,6 +19,7 @@ from trainers.data.records import Records
 from trainers.data.tokenizers import padding_id
 from trainers.results import finite
 from trainers.runs import STAGE_ZERO, write_text
+from trainers.shared import once
 from trainers.zero_shot.answers import Answers, Asker, has_threshold
 from trainers.zero_shot.findings import Sample, add_split, lines_of, said_once
 from trainers.zero_shot.method import check_normalization, load_scored_model, pick_method
@@ -39,7 +40,8 @@ class Material:
 def stage_zero(config: FinetuneConfig, folder: Path, accelerator: Accelerator, records: Records) -> dict[str, Any]:
     """What result.json says of zero-shot evaluation; a run that goes on finds it where it was left.
 
-    Where auto finds nothing possible, the method is "none", with the reason.
+    Where auto finds nothing possible, the method is "none", with the reason. Cells of a study that ask the same of the
+    same backbone are scored once; the time that it took is then in the result of each.
 
     Raises:
         InputError: the method that is named is not possible, or there is nothing to score.
@@ -50,12 +52,31 @@ def stage_zero(config: FinetuneConfig, folder: Path, accelerator: Accelerator, r
         return {"method": "none", "reason": reason}
     if (folder / STAGE_ZERO).is_file():
         return json.loads((folder / STAGE_ZERO).read_text())
+    found, predictions = once(
+        "stage 0", lambda: _follows_from(config, records), lambda: _found(config, accelerator, records)
+    )
+    accelerator.wait_for_everyone()  # a process that is late must not find the file that is written here
+    if accelerator.is_main_process and found["method"] != "none":
+        write_text(folder / PREDICTIONS, "".join(f"{line}\n" for line in predictions))
+        write_text(folder / STAGE_ZERO, json.dumps(finite(found)))
+    return found
+
+
+def _follows_from(config: FinetuneConfig, records: Records) -> list[Any]:
+    """All that stage 0's numbers follow from; pretrained weights are the same for every seed."""
+    seed = None if config.backbone.weights == "pretrained" else config.seed
+    nodes = [asdict(node) for node in (config.task, config.data, config.zero_shot)]
+    return [*nodes, records.content, content_of(config.backbone), config.mixed_precision, seed]
+
+
+def _found(config: FinetuneConfig, accelerator: Accelerator, records: Records) -> tuple[dict[str, Any], list[str]]:
+    """What was found, and a line for each prediction."""
     try:
-        return _evaluate(config, folder, accelerator, records)
+        return _evaluate(config, accelerator, records)
     except InputError as error:
         if config.zero_shot.method != "auto":
             raise
-        return {"method": "none", "reason": str(error)}
+        return {"method": "none", "reason": str(error)}, []
 
 
 def _not_asked(config: FinetuneConfig) -> str:
@@ -73,8 +94,8 @@ def _check_splits(config: FinetuneConfig, records: Records) -> None:
             raise InputError(f"zero_shot.splits: {config.task.name} has no split '{name}', but {found}")
 
 
-def _evaluate(config: FinetuneConfig, folder: Path, accelerator: Accelerator, records: Records) -> dict[str, Any]:
-    """Pick the family, load the model, ask every template on every split, and write each prediction down."""
+def _evaluate(config: FinetuneConfig, accelerator: Accelerator, records: Records) -> tuple[dict[str, Any], list[str]]:
+    """Pick the family, load the model, ask every template on every split."""
     tokenizer: Any = load_tokenizer(config.backbone)
     method = pick_method(config, tokenizer)
     check_normalization(config, method)
@@ -94,11 +115,7 @@ def _evaluate(config: FinetuneConfig, folder: Path, accelerator: Accelerator, re
     labels = read_labels("train", train, task, task.labels) if train is not None else np.empty(0)
     for sample in samples:
         add_split(found, task, sample, answers[sample.name], labels)
-    if accelerator.is_main_process:
-        lines = [line for sample in samples for line in lines_of(sample, answers[sample.name], task, found)]
-        write_text(folder / PREDICTIONS, "".join(f"{line}\n" for line in lines))
-        write_text(folder / STAGE_ZERO, json.dumps(finite(found)))
-    return found
+    return found, [line for sample in samples for line in lines_of(sample, answers[sample.name], task, found)]
 
 
 def ask_all(
