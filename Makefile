@@ -7,7 +7,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-real check format
+.PHONY: help demo test test-real bench check format
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,20 @@ test: .venv/installed ## the tests that need no network, no GPU and no real data
 
 test-real: .venv/installed ## the tests on real rows (ABLATUNE_DATA) and real weights (ABLATUNE_MODELS)
 	$(BIN)/python -m pytest -q -m real tests/real
+
+# Hours on a CPU. One that fails, for want of a package, a GPU or a text, stops no other.
+MINILM := $(ABLATUNE_MODELS)/sentence-transformers/all-MiniLM-L6-v2
+SMOLLM2 := $(ABLATUNE_MODELS)/HuggingFaceTB/SmolLM2-135M-Instruct
+bench: .venv/installed ## speed and memory beside peers', on real rows (ABLATUNE_DATA) and real weights (ABLATUNE_MODELS)
+	@test -d "$(ABLATUNE_DATA)" -a -d "$(MINILM)" -a -d "$(SMOLLM2)" || { echo "give ABLATUNE_DATA and ABLATUNE_MODELS: tests/README.md"; exit 2; }
+	-$(BIN)/python tests/benchmarks/gpu.py
+	-$(BIN)/python tests/benchmarks/startup.py --model $(MINILM) --data $(ABLATUNE_DATA)
+	-$(BIN)/python tests/benchmarks/finetuning.py --model $(MINILM) --data $(ABLATUNE_DATA)
+	-$(BIN)/python tests/benchmarks/candidates.py --model $(SMOLLM2) --data $(ABLATUNE_DATA)
+	-$(BIN)/python tests/benchmarks/zero_shot.py --model $(SMOLLM2) --data $(ABLATUNE_DATA)
+	-$(BIN)/python tests/benchmarks/pretraining.py --files $(ABLATUNE_TEXT)/train.txt --valid-files $(ABLATUNE_TEXT)/valid.txt
+	-$(BIN)/python tests/benchmarks/lm_memory.py
+	-$(BIN)/python tests/benchmarks/memory.py
 
 check: .venv/installed ## formatting, lint, types and spelling; changes nothing
 	$(BIN)/ruff format --check .
