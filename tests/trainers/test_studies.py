@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 from datasets import Dataset
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from heads.errors import InputError
+from trainers.config import FinetuneConfig
 from trainers.data.encode import Split
 from trainers.launch import CONF
 from trainers.metrics import GLUE_TASKS, accuracy, pearson
 from trainers.results import Predictions, write_result
-from trainers.runs import plain, read_yaml
+from trainers.runs import plain, read_settings, read_yaml
 from trainers.statistics import intervals
 from trainers.statistics.crossed import mean_estimate
 from trainers.statistics.intervals import seed_estimate
@@ -273,3 +276,40 @@ def test_the_tasks_have_the_numbers_of_the_glue_score(task):
     splits = [name for name in config["splits"] if name.startswith("validation")]
     assert {number.split(".")[0] for number in GLUE_NUMBERS[task]} == set(splits)
     assert {number.split(".")[1] for number in GLUE_NUMBERS[task]} <= set(config["metrics"])
+
+
+def test_settings_are_read_as_omegaconf_reads_them(compose, tmp_path):
+    """The quick way and OmegaConf's own give the same, in the same order and of the same types."""
+    file = tmp_path / "config.yaml"
+    for task in ("cola", "stsb", "race", "mnli", "single"):
+        whole = plain(compose(f"task={task}", "backbone=tiny", "peft=lora", f"run_dir={tmp_path}"))
+        older = json.loads(json.dumps(whole))
+        del older["train"]["candidates"], older["backbone"]["lstm"], older["objective"], older["task"]["prompts"]
+        words = older | {"run_dir": "2022-01-01", "ablation": "1e-5", "n_frozen": None}
+        whole_lr = older | {"optim": older["optim"] | {"lr": 1}}  # a whole number where the schema has a float
+        by_name = older | {"run_dir": "${ablation}/x"}
+        newer = older | {"something": {"new": 1}}
+        for settings in (whole, older, words, whole_lr, by_name, newer):
+            file.write_text(OmegaConf.to_yaml(OmegaConf.create(settings)))
+            assert repr(read_settings(file, FinetuneConfig)) == repr(as_omegaconf_reads(file))
+
+
+def as_omegaconf_reads(file):
+    found = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+    try:
+        return OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(FinetuneConfig), found))
+    except OmegaConfBaseException:
+        return found
+
+
+def test_yaml_is_omegaconf_s(tmp_path):
+    file = tmp_path / "x.yaml"
+    file.write_text("a: 1e-5\nb: 2022-01-01\nc: [on, 'on', 1_0.5]\nd:\n  e: ~\n1: x\n")
+    assert (
+        repr(read_yaml(file)) == "{'a': 1e-05, 'b': '2022-01-01', 'c': [True, 'on', 10.5], 'd': {'e': None}, '1': 'x'}"
+    )
+    file.write_text("")
+    assert read_yaml(file) == {}
+    file.write_text("a: 1\na: 2\n")
+    with pytest.raises(YAMLError, match="found duplicate key a"):
+        read_yaml(file)
