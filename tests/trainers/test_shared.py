@@ -149,7 +149,7 @@ def left(folder):
 CELLS = [
     *([f"ablation={name}", f"seed={seed}"] for name in ("none", "no_aux_lm") for seed in (1, 2)),
     ["ablation=no_pretraining"],
-    *(["backbone.weights=random", f"seed={seed}"] for seed in (1, 2)),
+    *(["backbone.weights=random", *seeds] for seeds in (["seed=1"], ["seed=2"], ["seed=2", "weight_init_seed=1"])),
     ["peft=lora"],
     ["n_transfer=1"],
     ["zero_shot.limit=20"],
