@@ -72,6 +72,7 @@ def measure(command: list[str], folder: Path) -> Measured:
 
 def trainer_side(args: argparse.Namespace) -> None:
     """What a script with transformers' Trainer does: one update, then scores, predictions and the model on disk."""
+    import torch
     from datasets import load_dataset
     from transformers import (
         AutoModelForSequenceClassification,
@@ -95,7 +96,13 @@ def trainer_side(args: argparse.Namespace) -> None:
     trainer = Trainer(
         model=AutoModelForSequenceClassification.from_pretrained(args.model, num_labels=2),
         args=TrainingArguments(
-            str(folder), max_steps=1, per_device_train_batch_size=32, bf16=args.bf16, report_to=[], save_strategy="no"
+            str(folder),
+            max_steps=1,
+            per_device_train_batch_size=32,
+            bf16=args.bf16,
+            use_cpu=not torch.cuda.is_available(),
+            report_to=[],
+            save_strategy="no",
         ),
         train_dataset=rows["train"],
         eval_dataset=rows["validation"],
