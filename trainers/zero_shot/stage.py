@@ -64,7 +64,7 @@ def stage_zero(config: FinetuneConfig, folder: Path, accelerator: Accelerator, r
 
 def _follows_from(config: FinetuneConfig, records: Records) -> list[Any]:
     """All that stage 0's numbers follow from; pretrained weights are the same for every seed."""
-    seed = None if config.backbone.weights == "pretrained" else config.seed
+    seed = None if config.backbone.weights == "pretrained" else config.seed_of_weights
     nodes = [asdict(node) for node in (config.task, config.data, config.zero_shot)]
     return [*nodes, records.content, content_of(config.backbone), config.mixed_precision, seed]
 
