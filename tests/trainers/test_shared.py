@@ -179,3 +179,22 @@ def test_cells_of_one_process_leave_what_runs_alone_leave(compose, pretrained, t
         alone, together = left(tmp_path / "alone" / str(n)), left(tmp_path / "together" / str(n))
         assert alone.keys() == together.keys(), cell
         assert not [name for name in alone if alone[name] != together[name]], cell
+
+
+def test_stage_0_of_drawn_weights_is_that_of_the_seed_of_the_weights(compose, tmp_path, monkeypatch):
+    asked = counted(monkeypatch, stage, "_evaluate")
+    typed = ("task=sst2", "data=sample", "backbone=tiny", "train.max_steps=1", "zero_shot=likelihood")
+
+    def found(name, *more):
+        result = finetune(compose(*typed, *more, f"run_dir={tmp_path / name}"))["zero_shot"]
+        lines = (tmp_path / name / "zero_shot_predictions.jsonl").read_text()
+        return {key: value for key, value in result.items() if "second" not in key}, lines
+
+    seeds = [("seed=1",), ("seed=2", "weight_init_seed=1"), ("weight_init_seed=2",), ("seed=2", "data_order_seed=5")]
+    with sharing():
+        first, again, other, order = (found(f"shared{i}", *more) for i, more in enumerate(seeds))
+    assert first == again
+    assert other == order
+    assert first != other
+    assert len(asked) == 2
+    assert found("alone", *seeds[2]) == other
