@@ -27,7 +27,7 @@ def nothing_kept():
 
 
 def gpt1(compose, folder, *more):
-    return compose("task=sst2", "data=sample", "backbone=gpt1", f"backbone.path={folder}", "train.max_steps=3", *more)
+    return compose("task=rte", "data=sample", "backbone=gpt1", f"backbone.path={folder}", "train.max_steps=2", *more)
 
 
 def counted(monkeypatch, module, name):
@@ -152,8 +152,8 @@ CELLS = [
     *(["backbone.weights=random", *seeds] for seeds in (["seed=1"], ["seed=2"], ["seed=2", "weight_init_seed=1"])),
     ["peft=lora"],
     ["n_transfer=1"],
-    ["zero_shot.limit=20"],
-    ["data.eval_rows=30"],
+    ["zero_shot.limit=8"],
+    ["data.eval_rows=10"],
     ["task=ax", "seed=3"],  # it has a test split, which the model on disk predicts
     ["task=ax", "seed=4"],
 ]

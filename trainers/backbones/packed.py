@@ -62,53 +62,62 @@ def group_lengths(lengths: Sequence[int]) -> list[Group]:
 
 
 def _take(row: Tensor, group: Group) -> Tensor:
-    """A group's sequences (G, H, T, E) out of a row (N, H, E), zeros at the pads."""
+    """A group's sequences (G * H, T, E) out of a row (N, H, E), zeros at the pads."""
     (n, longest), tokens = group.size, row[group.start : group.stop]
     if group.place is not None:
         tokens = row.new_zeros(n * longest, *row.shape[1:]).index_copy_(0, group.place, tokens)
-    return tokens.view(n, longest, *row.shape[1:]).transpose(1, 2)
+    return tokens.view(n, longest, *row.shape[1:]).transpose(1, 2).flatten(0, 1)
 
 
 def _put(row: Tensor, group: Group, states: Tensor) -> None:
     """The reverse of _take: write a group's states into a row."""
-    tokens = states.transpose(1, 2).flatten(0, 1)
+    tokens = states.unflatten(0, (group.size[0], -1)).transpose(1, 2).flatten(0, 1)
     row[group.start : group.stop] = tokens if group.place is None else tokens.index_select(0, group.place)
 
 
 class _Attention(torch.autograd.Function):
-    """Softmax attention of each sequence of a row to itself; query, key and value are (N, H, E)."""
+    """Softmax attention of each sequence of a row to itself; query, key and value are (N, H, E).
+
+    Products are in their dtype; scores are float32 where that is a narrower one.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float, dropout: float, groups: list[Group]
     ) -> Tensor:
         attended, saved = torch.empty_like(value), []
+        rows = (query * scaling, key, value)
         for group in groups:
-            q, k, v = (_take(row, group) for row in (query * scaling, key, value))
-            scores = q @ k.transpose(-1, -2)
+            q, k, v = (_take(row, group) for row in rows)
+            scores = torch.bmm(q, k.transpose(1, 2))
+            scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
             if group.bias is not None:
-                scores += group.bias[:, None].to(scores.dtype)
+                scores.unflatten(0, (group.size[0], -1)).add_(group.bias[:, None])
             weights = scores.softmax(-1)
             kept = draw_kept(weights, dropout) if dropout else None
-            _put(attended, group, (weights if kept is None else weights * kept) @ v)
-            saved += [weights, kept]
-        ctx.save_for_backward(query, key, value, *saved)
-        ctx.scaling, ctx.groups = scaling, groups
+            used = (weights if kept is None else weights * kept).to(v.dtype)
+            _put(attended, group, torch.bmm(used, v))
+            saved += [q, k, v, weights, kept, used]
+        ctx.save_for_backward(*saved)
+        ctx.scaling, ctx.groups, ctx.shape = scaling, groups, query.shape
         return attended
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, *saved = ctx.saved_tensors
-        into = [torch.empty_like(row) for row in (query, key, value)]
-        for group, weights, kept in zip(ctx.groups, saved[::2], saved[1::2], strict=True):
-            q, k, v, grad = (_take(row, group) for row in (query, key, value, grads[0]))
-            used = weights if kept is None else weights * kept
-            of_used = grad @ v.transpose(-1, -2)
-            of_weights = of_used if kept is None else of_used.mul_(kept)
-            of_scores = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype).mul_(ctx.scaling)
-            states = of_scores @ k, of_scores.transpose(-1, -2) @ q, used.transpose(-1, -2) @ grad
+        into = [grads[0].new_empty(ctx.shape) for _ in range(3)]
+        saved = ctx.saved_tensors
+        for n, group in enumerate(ctx.groups):
+            q, k, v, weights, kept, used = saved[6 * n : 6 * n + 6]
+            grad = _take(grads[0], group)
+            of_weights = torch.bmm(grad, v.transpose(1, 2)).to(weights.dtype)
+            if kept is not None:
+                of_weights *= kept
+            of_scores = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype).to(q.dtype)
+            of_scores_t = of_scores.transpose(1, 2)
+            states = torch.bmm(of_scores, k), torch.bmm(of_scores_t, q), torch.bmm(used.transpose(1, 2), grad)
             for row, one in zip(into, states, strict=True):
                 _put(row, group, one)
+        into[0] *= ctx.scaling
         return *into, None, None, None
 
 
