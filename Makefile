@@ -42,6 +42,8 @@ bench: .venv/installed ## speed and memory beside peers', on real rows (ABLATUNE
 	-$(BIN)/python tests/benchmarks/candidates.py --model $(SMOLLM2) --data $(ABLATUNE_DATA)
 	-$(BIN)/python tests/benchmarks/zero_shot.py --model $(SMOLLM2) --data $(ABLATUNE_DATA)
 	-$(BIN)/python tests/benchmarks/pretraining.py --files $(ABLATUNE_TEXT)/train.txt --valid-files $(ABLATUNE_TEXT)/valid.txt
+	-$(BIN)/python tests/benchmarks/cells.py
+	-$(BIN)/python tests/benchmarks/reports.py
 	-$(BIN)/python tests/benchmarks/lm_memory.py
 	-$(BIN)/python tests/benchmarks/memory.py
 
