@@ -19,11 +19,11 @@ help: ## list the targets
 	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,clean,tensorboard,joblib,submitit,optuna]'
 	touch $@
 
-demo: .venv/installed ## fine-tune a tiny random GPT on the sample data that ships: needs no network, no GPU
+demo: .venv/installed ## fine-tune mini_gpt, which ships, on the sample data that ship: needs no network, no GPU
 	rm -rf outputs/demo
 	$(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
-	    recipes/finetune.py task=sst2 data=sample backbone=tiny optim.lr=4e-3 optim.warmup=0.1 \
-	    train.epochs=10 run_dir=outputs/demo
+	    recipes/finetune.py task=sst2 data=sample backbone=mini_gpt optim.lr=1e-3 optim.warmup=0.1 \
+	    train.epochs=4 run_dir=outputs/demo
 
 test: .venv/installed ## the tests that need no network, no GPU and no real data
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadscope

@@ -190,7 +190,7 @@ def alternate(name: str, args: argparse.Namespace) -> dict[str, Any]:
 
 def side(found: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
     """What is kept of a side's measurements."""
-    return {key: [one[key] for one in found] for key in ("seconds", "peak")}
+    return {key: [one[key] for one in found] for key in ("seconds", "computing", "peak")}
 
 
 def same_work(mine: Sums, other: Sums) -> dict[str, float]:
@@ -204,17 +204,19 @@ def same_work(mine: Sums, other: Sums) -> dict[str, float]:
 def shown(found: Sequence[dict[str, Any]]) -> str:
     """The results as Markdown: a row for each task, then every batch size of lm-eval's."""
     lines = [
-        "| task | examples | dtype | ours, examples/s | lm-eval, examples/s | ratio | peak memory, ours | lm-eval | "
-        "same choice |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| task | examples | dtype | ours, examples/s | lm-eval, examples/s | ratio | of computing time | "
+        "peak memory, ours | lm-eval | same choice |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for one in found:
         mine, other = one["ours"], one["lm_eval"][one["best_batch_size"]]
-        ratio = statistics.median(other["seconds"]) / statistics.median(mine["seconds"])
+        ratio, computing = (
+            statistics.median(other[key]) / statistics.median(mine[key]) for key in ("seconds", "computing")
+        )
         lines.append(
             f"| {one['task']}, {TASKS[one['task']]} | {one['examples']} | {one['dtype']} | {rate(one, mine)} | "
-            f"{rate(one, other)}, batch {one['best_batch_size']} | {ratio:.2f} | {mib(mine)} | {mib(other)} | "
-            f"{100 * one['same_choice']:.1f} % |"
+            f"{rate(one, other)}, batch {one['best_batch_size']} | {ratio:.2f} | {computing:.2f} | "
+            f"{mib(mine)} | {mib(other)} | {100 * one['same_choice']:.1f} % |"
         )
     lines += ["", "| task | lm-eval's batch size | examples/s | peak memory |", "|---|---|---|---|"]
     for one in found:

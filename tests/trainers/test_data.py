@@ -28,7 +28,7 @@ from trainers.data.records import SAMPLE, Records, load_records, load_split
 from trainers.data.tokenizers import SPECIALS, encode_texts
 
 TASKS = sorted({path.parent.name for path in SAMPLE.glob("*/*.jsonl")})
-COUNTS = {"sst2": (200, 60)} | dict.fromkeys(("rte", "mrpc", "stsb", "story_cloze", "dpr"), (32, 16))
+COUNTS = {"sst2": (1260, 200)} | dict.fromkeys(("rte", "mrpc", "stsb", "story_cloze", "dpr"), (32, 16))
 
 
 @pytest.fixture(scope="module")

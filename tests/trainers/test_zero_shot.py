@@ -233,7 +233,7 @@ def test_several_templates_give_a_mean_and_a_spread(compose, tmp_path):
     each = []
     for n in (0, 1):
         rows = [row for row in records(tmp_path) if row["template"] == n]
-        assert [row["index"] for row in rows] == list(range(60))  # each example once
+        assert [row["index"] for row in rows] == list(range(200))  # each example once
         each.append(np.mean([row["prediction"] == row["label"] for row in rows]))
     assert found["validation"]["accuracy"] == pytest.approx(np.mean(each))
     assert found["spread"]["validation"]["accuracy"] == {"least": min(each), "greatest": max(each)}
@@ -244,7 +244,7 @@ def test_several_templates_give_a_mean_and_a_spread(compose, tmp_path):
 def test_a_sample_is_seeded_and_says_so(compose, tmp_path):
     runs = {name: settings(compose, tmp_path / name, "task=sst2", method="likelihood", limit=20) for name in "ab"}
     found = [zero_shot(config)["zero_shot"] for config in runs.values()]
-    assert found[0]["rows"] == {"validation": {"scored": 20, "of": 60}}
+    assert found[0]["rows"] == {"validation": {"scored": 20, "of": 200}}
     first, second = (records(tmp_path / name) for name in "ab")
     assert first == second
     assert all(row["guid"] == f"validation-{row['index']}" for row in first)  # its place in the split
