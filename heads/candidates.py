@@ -154,11 +154,13 @@ def prefix_then_branches(
         return prefixes, None, []
     fed = _padded([examples[b].fed(c) for b, c in each], inner, pad_id=pad_id, side="right")
     rows = [b for b, _ in each]
+    # Pads stay at 0, where a long prefix beside a long branch of another's would take them past the last position
+    positions = (fed.position_ids + torch.tensor([sizes[b] for b in rows])[:, None]) * fed.attention_mask
     return (
         prefixes,
         fed._replace(
             attention_mask=torch.cat([prefixes.attention_mask[rows], fed.attention_mask], dim=1),
-            position_ids=fed.position_ids + torch.tensor([sizes[b] for b in rows])[:, None],
+            position_ids=positions,
         ),
         rows,
     )

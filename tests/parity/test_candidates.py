@@ -90,6 +90,64 @@ def test_where_one_token_is_scored_the_prefix_alone_is_read(tiny_model, kind, si
     np.testing.assert_allclose(totals, by_hand(model, items), atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_separate_rows_are_separate_where_one_token_is_scored(tiny_model, kind):
+    items = [share_prefix([[*range(3, 3 + n), c] for c in (40, 41)], [(n, n + 1)] * 2) for n in (9, 4)]
+    scorer = Scorer(tiny_model(AutoModelForCausalLM, kind), 0, layout="separate")
+    seen = []
+    handle = scorer.model.register_forward_pre_hook(lambda m, a, k: seen.append(k["input_ids"].shape), with_kwargs=True)
+    totals, _ = scorer.totals(items)
+    handle.remove()
+    assert (seen, scorer.layouts) == ([(4, 9)], {"separate"})
+    np.testing.assert_allclose(totals, by_hand(scorer.model, items), atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", ["separate", "tree", "cache"])
+def test_a_long_prefix_beside_a_long_branch_stays_within_the_positions(layout):
+    from transformers import AutoConfig
+
+    set_seed(0)
+    config = AutoConfig.for_model("gpt2", vocab_size=60, n_embd=16, n_layer=2, n_head=2, n_positions=32)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    long = share_prefix([[*range(3, 32), 40], [*range(3, 32), 41, 42]], [(29, 30), (29, 31)])
+    short = share_prefix([[3, 4, *range(5, 20)], [3, 4, 50]], [(2, 17), (2, 3)])
+    found, _ = Scorer(model, 0, layout=layout).totals([long, short])
+    np.testing.assert_allclose(found, by_hand(model, [long, short]), atol=1e-5)
+
+
+HYBRIDS = {
+    "lfm2": {"layer_types": ["conv", "full_attention"], "num_hidden_layers": 2, "block_multiple_of": 16},
+    "jamba": {"num_hidden_layers": 2, "attn_layer_period": 2, "attn_layer_offset": 1, "use_mamba_kernels": False,
+              "expert_layer_period": 4, "expert_layer_offset": 3, "mamba_d_state": 4},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", HYBRIDS)
+def test_a_model_whose_cache_is_of_another_kind_is_scored_in_rows_of_its_own(kind):
+    from transformers import AutoConfig
+
+    sizes = {"vocab_size": 60, "hidden_size": 32, "intermediate_size": 64, "max_position_embeddings": 64}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    set_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes, **heads, **HYBRIDS[kind])).eval()
+    one_token = [share_prefix([[*range(3, 40), n, c] for c in (40, 41)], [(38, 39)] * 2) for n in range(12)]
+    several = [share_prefix([[3, 4, 5, n, 7, 8], [3, 4, 5, n, 9]], [(4, 6), (4, 5)]) for n in (11, 12)]
+    for items in (one_token, several):
+        scorer = Scorer(model, 0)
+        scorer.share_start(items)
+        found, _ = scorer.totals(items)
+        np.testing.assert_allclose(found, by_hand(model, items), atol=1e-5)
+
+
+def test_a_long_start_is_part_of_the_budget(tiny_model):
+    scorer = Scorer(tiny_model(AutoModelForCausalLM, "llama"), 0)
+    items = [share_prefix([[*range(3, 43), n, c] for c in (50, 51)], [(41, 42)] * 2) for n in range(3, 20)]
+    alone = scorer.batch_tokens(items[0])
+    scorer.share_start(items)
+    assert len(scorer.start) == 40
+    assert (alone, scorer.batch_tokens(items[0])) == (41, 10)  # not 1: each row has the start's keys and values
+
+
 def test_a_layout_that_the_model_cannot_give_is_refused(tiny_model):
     with pytest.raises(InputError, match=r"zero_shot\.candidates=cache: this model \(openai-gpt\) does not give"):
         Scorer(causal_model(tiny_model, "openai-gpt"), 0, layout="cache")

@@ -163,6 +163,33 @@ def test_a_text_that_is_too_long_is_cut_and_the_prompt_is_not(tokenizer):
     assert [scored_text(tokenizer, long.candidates, c).replace(" ", "") for c in (0, 1)] == ["negative", "positive"]
 
 
+@pytest.mark.parametrize("over", [1, 2, 3, 4])
+def test_a_text_is_cut_before_a_character_of_several_tokens(over):
+    tokenizer, texts = byte_level(), ("good " * 20 + "🦙",)
+    longest = prompter(tokenizer, "{text}\nLabel: {answer}", ["a", "b"]).causal([Example("0", texts)])[0].candidates
+    n_ctx = len(longest.prefix) + max(map(len, longest.branches)) - over
+    (found,) = prompter(tokenizer, "{text}\nLabel: {answer}", ["a", "b"], n_ctx=n_ctx).causal([Example("0", texts)])
+    assert found.cut
+    read = tokenizer.decode([*found.candidates.prefix, *found.candidates.branches[0]])
+    assert read.startswith("good good good")
+    assert "\N{REPLACEMENT CHARACTER}" not in read
+    assert read.endswith("\nLabel: a")
+
+
+@pytest.mark.parametrize(("sizes", "left"), [((60, 60), (17, 17)), ((60, 5), (30, 5)), ((30, 30, 30), (11, 11, 11))])
+def test_several_long_texts_share_what_is_cut(sizes, left):
+    tokenizer = byte_level()
+    names = ["a", "b", "c"][: len(sizes)]
+    template = Template("".join(f"{{{name}}}\n" for name in names) + "{answer}")
+    texts = tuple(" ".join(["x"] * n) for n in sizes)
+    (found,) = Prompter(tokenizer, 41, template, names, ["very good", "very bad"]).causal([Example("0", texts)])
+    lines = tokenizer.decode(found.candidates.prefix).split("\n")
+    n_tokens = len(found.candidates.prefix) + max(map(len, found.candidates.branches))
+    assert 39 <= n_tokens <= 41
+    kept = [line.count("x") for line in lines[: len(sizes)]]
+    assert all(abs(a - b) <= 3 for a, b in zip(kept, left, strict=True)), kept
+
+
 def test_a_prompt_that_is_too_long_without_its_texts_is_refused(tokenizer):
     ask = prompter(tokenizer, "Review: {text} Sentiment: {answer}", ["negative " * 60, "positive"], n_ctx=40)
     with pytest.raises(InputError, match=r"row 7: the prompt 'Review: .* alone are longer than the 40 tokens"):
@@ -200,6 +227,15 @@ def test_after_a_plain_marker_the_answer_begins_with_a_space():
     item = found.candidates
     assert tokenizer.decode([*item.prefix, *item.branches[0]]) == "[INST] a film [/INST] very bad"
     assert [scored_text(tokenizer, item, c) for c in (0, 1)] == ["very bad", "very good"]
+
+
+def test_after_an_added_marker_that_is_not_special_the_answer_begins_without_a_space():
+    tokenizer = byte_level()
+    tokenizer.add_tokens(["<|assistant|>"])
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}<|assistant|>{% endfor %}"
+    (found,) = prompter(tokenizer, "{text}", ["very bad", "very good"], chat=True).causal([Example("0", ("a film",))])
+    item = found.candidates
+    assert tokenizer.decode([*item.prefix, *item.branches[0]]) == "a film<|assistant|>very bad"
 
 
 def test_without_last_words_there_is_nothing_unconditional():

@@ -356,6 +356,15 @@ IMPOSSIBLE = {
         ["task=sst2", "zero_shot=likelihood", "zero_shot.splits=[dev]"],
         r"^zero_shot.splits: sst2 has no split 'dev', but train, validation$",
     ),
+    "nothing is possible": (
+        ["task=regression", "zero_shot=likelihood"],
+        r"^zero_shot=likelihood: regression has no prompts.likelihood in its YAML: no family can; name another task or "
+        r"backbone, or fine-tune with zero_shot=none$",
+    ),
+    "candidates that the template leaves out": (
+        ["task=race_middle", "zero_shot=likelihood", "task.prompts.likelihood=[{template: '{article} {question}'}]"],
+        r"prompts.likelihood\[0\] has no \{answer\}, and a multiple-choice task's candidates are what is told apart$",
+    ),
     "no prompts at all": (
         ["task=regression", "zero_shot=auto"],
         r"^there is no zero-shot evaluation of tiny: regression has no prompts.heuristic in its YAML; ",

@@ -15,6 +15,11 @@ from heads.tree import lay_trees, split_common, tree_mask
 AGREE = {torch.float32: 0.01, torch.bfloat16: 0.5, torch.float16: 0.5}
 
 
+# What models raise that do not take what they are asked to: no such argument, a mask or cache of another kind, shapes
+# that do not fit.
+REFUSALS = (TypeError, ValueError, RuntimeError, AttributeError, IndexError, AssertionError)
+
+
 def pair_bias(allowed_NTT: Tensor, dtype: torch.dtype) -> Tensor:
     """A mask over pairs as transformers' models take it as it is: what is added to attention's scores, (N, 1, T, T)."""
     bias_NTT = torch.zeros(allowed_NTT.shape, dtype=dtype, device=allowed_NTT.device)
@@ -55,8 +60,7 @@ def takes_trees(network: nn.Module, position_offset: int) -> bool:
             tree = trees.input_ids, trees.position_ids
             blind_TX = ask(*tree, torch.ones(trees.branch.shape, dtype=torch.int64))
             together_TX = ask(*tree, pair_bias(tree_mask(torch.from_numpy(trees.branch)), weight.dtype))
-    except (TypeError, ValueError, RuntimeError):
-        # it has no such argument; its attention refuses the mask; the shapes of mask and states do not fit
+    except REFUSALS:
         return False
     finally:
         network.train(training)

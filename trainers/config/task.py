@@ -85,6 +85,10 @@ class TaskConfig:
                 not (choices and prompt.words),
                 f"{place} has words, and the candidates of a multiple-choice task are its own",
             )
+            need(
+                not choices or method == "chat" or f"{{{ANSWER}}}" in prompt.template,
+                f"{place} has no {{{ANSWER}}}, and a multiple-choice task's candidates are what is told apart",
+            )
             if not choices:
                 self._check_words(place, method, prompt)
 

@@ -39,7 +39,7 @@ class Prompter:
     """Examples to token ids, for one template and tokenizer.
 
     names are the task's names of an example's texts; words the label words in the labels' order, empty where the
-    examples bring candidates of their own. n_ctx is the longest sequence in tokens: the longest text is cut to fit.
+    examples bring candidates of their own. n_ctx is the longest sequence in tokens: the longest texts are cut to fit.
     """
 
     tokenizer: Any
@@ -95,7 +95,8 @@ class Prompter:
             [{"role": "user", "content": message}], tokenize=False, add_generation_prompt=True, enable_thinking=False
         )
         # After a plain marker ([/INST]) an answer begins with a space; after white space or a special token it does not
-        marked = asked[-1:].isspace() or asked.endswith(tuple(self.tokenizer.all_special_tokens))
+        markers = (*self.tokenizer.all_special_tokens, *self.tokenizer.get_added_vocab())
+        marked = asked[-1:].isspace() or asked.endswith(markers)
         gap = "" if marked else " "
         answers = candidates(example, Template(f"{self.template.pattern}{{answer}}"), self.words)
         return [Filled(f"{asked}{gap}{answer}", len(asked), len(f"{asked}{gap}{answer}")) for answer in answers]
@@ -117,16 +118,21 @@ class Prompter:
         return found
 
     def _cut(self, example: Example, over: int) -> Example:
-        """The example with its longest text shorter by that many tokens, at its end."""
-        longest = max(range(len(example.texts)), key=lambda i: len(example.texts[i]))
-        text = example.texts[longest]
-        offsets = self._encode([text])["offset_mapping"][0]
-        if len(offsets) <= over + 1:
+        """The example with its longest text cut at its end, by that many tokens or its share of them."""
+        offsets = self._encode(list(example.texts))["offset_mapping"]
+        sizes = [len(each) for each in offsets]
+        longest = max(range(len(sizes)), key=sizes.__getitem__)
+        if sizes[longest] < 2:
             raise InputError(
                 f"row {example.guid}: the prompt {self.template.pattern!r} and its candidates alone are longer than "
                 f"the {self.n_ctx} tokens that fit: use a shorter template"
             )
-        kept = text[: offsets[len(offsets) - over - 1][1]]
+        # Down to the next longest, then each an equal share of what is left to cut
+        ahead = sizes[longest] - max([size for i, size in enumerate(sizes) if i != longest], default=0)
+        drop = over if over <= ahead else min(ahead + -(-(over - ahead) // len(sizes)), sizes[longest] - 1)
+        # Tokens of one character begin at the same place, and a text that is cut has to become shorter
+        text = example.texts[longest]
+        kept = text[: min(offsets[longest][sizes[longest] - drop][0], len(text) - 1)]
         return replace(example, texts=(*example.texts[:longest], kept, *example.texts[longest + 1 :]))
 
     def _encode(self, texts: list[str]) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from heads.errors import InputError
 from heads.example import Example
 from trainers.config import PromptConfig, TaskConfig
 from trainers.metrics import METRICS, score
@@ -49,7 +50,7 @@ def said_once(
         "normalization": normalization,
         "template_version": task.prompts.version,
         "templates": [prompt.template for prompt in task.prompts.of(method)],
-        "candidates": "masked" if method == "fill_mask" else layout,
+        "candidates": layout,
         "primary": "spearman" if "spearman" in task.metrics else task.primary,
         "threshold": threshold if any(thresholds) else None,
         "majority": {},
@@ -66,7 +67,11 @@ def said_once(
 def add_split(
     found: dict[str, Any], task: TaskConfig, sample: Sample, answers: Sequence[Answers], train: np.ndarray
 ) -> None:
-    """Add a split's numbers to what was found; train has the labels that the majority is of."""
+    """Add a split's numbers to what was found; train has the labels that the majority is of.
+
+    Raises:
+        InputError: a template gives no scores under the normalization that was asked for.
+    """
     name, rows, true = sample.name, sample.labelled, sample.references
     found["rows"][name] = {"scored": len(sample.examples), "of": sample.of}
     found["cut_examples"][name] = max(one.n_cut for one in answers)
@@ -77,6 +82,11 @@ def add_split(
         for key in answers[0].predictions
         if all(key in one.predictions for one in answers)
     }
+    if found["normalization"] not in by_normalization:
+        raise InputError(
+            f"zero_shot.normalization={found['normalization']} has no meaning for {task.name}'s candidates with this "
+            f"tokenizer: use {' or '.join(by_normalization)}"
+        )
     each = by_normalization[found["normalization"]]
     found[name] = _mean(each)
     found["spread"][name] = {

@@ -36,7 +36,9 @@ def pick_method(config: FinetuneConfig, tokenizer: Any) -> str:
         raise InputError("; ".join(dict.fromkeys(hindrances[method] for method in fitting)))
     if hindrances[asked]:
         remedy = (
-            f"use {' or '.join(f'zero_shot={method}' for method in possible)}" if possible else "use zero_shot=none"
+            f"use {' or '.join(f'zero_shot={method}' for method in possible)}"
+            if possible
+            else "no family can; name another task or backbone, or fine-tune with zero_shot=none"
         )
         raise InputError(f"zero_shot={asked}: {hindrances[asked]}: {remedy}")
     return asked

@@ -34,7 +34,7 @@ from heads.candidates import (
 from heads.errors import InputError
 from heads.tree import split_common
 from trainers.backbones.load import position_offset
-from trainers.backbones.tree import pair_bias, takes_trees, window
+from trainers.backbones.tree import REFUSALS, pair_bias, takes_trees, window
 from trainers.data.batches import evaluation_batches
 
 SHORT = 64  # tokens of a row up to which attention is written out, in bfloat16 on a CPU
@@ -51,7 +51,8 @@ class Scorer:
 
     layout is how a causal model's candidates share their prefix (tree, cache, separate); auto takes the first of these
     that agrees with separate rows on this very model. Where all that is scored of them is one token each, their prefix
-    is all that the model reads, and there is no layout to choose. side is where rows are padded; it changes no score.
+    is all that the model reads (prefix), unless separate rows are asked for. side is where rows are padded; it changes
+    no score. layouts has the ways that were taken, masked among them.
 
     Raises:
         InputError: the layout that is named does not agree.
@@ -72,6 +73,8 @@ class Scorer:
             )
         if layout != "auto":
             self.layout = layout
+        self.apart = layout == "separate"
+        self.layouts: set[str] = set()
         self.start: tuple[int, ...] = ()  # what share_start() has kept the keys and values of
         self._kept: Any = None
 
@@ -116,7 +119,8 @@ class Scorer:
             return len(item.rows) * max(map(len, item.rows))
         if self._layout_of([item]) == "separate":
             return len(item.branches) * (len(item.prefix) + max(map(len, item.branches)))
-        return item.tree_length - len(self.start)
+        # A row has its own copy of the start's keys and values: no work, but memory
+        return max(item.tree_length - len(self.start), item.tree_length // 4)
 
     def totals(self, items: Sequence[Item]) -> tuple[np.ndarray, np.ndarray]:
         """Sums of the scored tokens' log-probabilities, and their numbers, of each item's candidates: (B, C) each.
@@ -141,9 +145,12 @@ class Scorer:
         masked = [item for item in items if isinstance(item, Masked)]
         causal = [item for item in items if isinstance(item, Candidates)]
         if masked:
+            self.layouts.add("masked")
             yield self._forward(masked_rows(masked, pad_id=self.pad_id, side=self.side))
             return
-        layout = layout or self._layout_of(causal)
+        if layout is None:
+            layout = self._layout_of(causal)
+            self.layouts.add(layout)
         if layout in ("prefix", "tree"):
             rest = [item.after(len(self.start)) for item in causal]
             if layout == "tree":
@@ -162,6 +169,8 @@ class Scorer:
         A mask of ours, or a padded prefix in a cache, takes the place of a model's window of local attention. A cache
         cannot begin empty.
         """
+        if self.apart:
+            return "separate"
         if not any(item.fed(c) for item in items for c in range(len(item.branches))):
             return "prefix"
         longest = max(item.tree_length for item in items)
@@ -250,14 +259,7 @@ class Scorer:
         return takes_trees(self.model, self.position_offset) if layout == "tree" else self._cache_agrees()
 
     def _cache_agrees(self) -> bool:
-        probe = [share_prefix([[1, 2, 3, 4, 5], [1, 2, 3, 6, 7, 8]], [(3, 5), (3, 6)])]
-        expected, _ = self._totals(probe, "separate")
-        try:
-            found, _ = self._totals(probe, "cache")
-        except (TypeError, ValueError, RuntimeError):
-            # it has no such argument; it gives no cache; the shapes of mask and states do not fit
-            return False
-        return float(np.abs(found - expected).max()) < AGREE[self.dtype]
+        return self._gives("cache", [share_prefix([[1, 2, 3, 4, 5], [1, 2, 3, 6, 7, 8]], [(3, 5), (3, 6)])])
 
     def _start_agrees(self, layout: str) -> bool:
         ends = [6, 7, 8] if layout == "tree" else [6]
@@ -266,11 +268,15 @@ class Scorer:
             for prefix in ([1, 2, 3, 4, 5], [1, 2, 3, 6])
             if (n := len(prefix))
         ]
+        return self._gives(layout, probe, start=(1, 2, 3))
+
+    def _gives(self, layout: str, probe: Sequence[Candidates], start: tuple[int, ...] = ()) -> bool:
+        """Whether a layout gives the scores of separate rows on this very model, what they begin with being kept."""
         expected, _ = self._totals(probe, "separate")
-        self._keep((1, 2, 3))
         try:
+            self._keep(start)
             found, _ = self._totals(probe, layout)
-        except (TypeError, ValueError, RuntimeError):  # as in _cache_agrees
+        except REFUSALS:
             return False
         finally:
             self.start = ()

@@ -108,7 +108,8 @@ def _evaluate(config: FinetuneConfig, accelerator: Accelerator, records: Records
     began = time.perf_counter()
     thresholds, answers = ask_all(asker, material, "zero-shot ")
     seconds = time.perf_counter() - began
-    found = said_once(method, task, _normalization(config), scorer.layout, thresholds) | {"seconds": seconds}
+    layout = " and ".join(sorted(scorer.layouts))
+    found = said_once(method, task, _normalization(config), layout, thresholds) | {"seconds": seconds}
     n_asked = len(thresholds) * sum(len(sample.examples) for sample in samples)
     found["examples_per_second"] = n_asked / seconds
     train = records.splits.get("train")
