@@ -40,6 +40,7 @@ bench: .venv/installed ## speed and memory beside peers', on real rows (ABLATUNE
 	-$(BIN)/python tests/benchmarks/startup.py --model $(MINILM) --data $(ABLATUNE_DATA)
 	-$(BIN)/python tests/benchmarks/finetuning.py --model $(MINILM) --data $(ABLATUNE_DATA)
 	-$(BIN)/python tests/benchmarks/candidates.py --model $(SMOLLM2) --data $(ABLATUNE_DATA)
+	-$(BIN)/python tests/benchmarks/candidates.py --model $(SMOLLM2) --data $(ABLATUNE_DATA) --network mini_gpt --rows 8 --eval-rows 16
 	-$(BIN)/python tests/benchmarks/zero_shot.py --model $(SMOLLM2) --data $(ABLATUNE_DATA)
 	-$(BIN)/python tests/benchmarks/pretraining.py --files $(ABLATUNE_TEXT)/train.txt --valid-files $(ABLATUNE_TEXT)/valid.txt
 	-$(BIN)/python tests/benchmarks/cells.py

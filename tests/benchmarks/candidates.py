@@ -1,4 +1,4 @@
-"""Speed of fine-tuning on RACE: all candidates in one row, a row for each, and transformers' model with a row for each.
+"""Speed of fine-tuning on RACE: candidates in one row, a row for each, and a row for each by transformers' Trainer.
 
     python tests/benchmarks/candidates.py --model DIR --data DIR
     python tests/benchmarks/candidates.py --model DIR --data DIR --network mini_gpt --rows 8 --eval-rows 16
@@ -24,9 +24,8 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainingArguments
 
-from heads.collate import Batch
 from trainers.accelerator import start_accelerator
 from trainers.backbones.load import Backbone, load_backbone
 from trainers.build import assemble, lay_foundation, share_candidates
@@ -39,8 +38,7 @@ from trainers.objectives import build_objective
 from trainers.optim import param_groups
 from trainers.training import prepare_training
 
-SIDES = ("shared", "separate", "transformers")
-EVAL_BATCH = 8  # examples, Trainer's default
+SIDES = ("shared", "separate", "Trainer")
 
 
 def compose(args: argparse.Namespace) -> FinetuneConfig:
@@ -100,44 +98,67 @@ class Ours:
         )
 
 
-@dataclass
-class Theirs:
+class MultipleChoice(nn.Module):
     """A causal model of transformers, and what AutoModelForMultipleChoice has on top: a linear layer on one state."""
 
-    full: Any
-    head: nn.Linear
-    splits: dict[str, Split]
+    def __init__(self, full: Any, head: nn.Linear) -> None:
+        super().__init__()
+        self.full, self.head = full, head
 
-    def __post_init__(self) -> None:
-        self.optimizer = torch.optim.AdamW([*self.full.parameters(), *self.head.parameters()], lr=1e-30)
-
-    def update(self) -> float:
-        split = replace(self.splits["train"], shared=False)
-        batch = split.batch([(i, 1.0) for i in range(len(split))], 0)
-        shape, ids, mask = batch.sequence_mask.shape, batch.input_ids.flatten(0, 1), batch.attention_mask.flatten(0, 1)
-        out = self.full.train()(input_ids=ids, attention_mask=mask, output_hidden_states=True)
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, place: Tensor, labels: Any = None) -> dict[str, Any]:
+        """Logits (B, C); with labels, the loss with that of all tokens' LM logits too."""
+        ids, mask = input_ids.flatten(0, 1), attention_mask.flatten(0, 1)
+        if labels is None:
+            hidden = self.full.base_model(input_ids=ids, attention_mask=mask).last_hidden_state
+            return {"logits": self.scores(hidden, place)}
+        out = self.full(input_ids=ids, attention_mask=mask, output_hidden_states=True)
         each = nn.functional.cross_entropy(out.logits[:, :-1].transpose(1, 2), ids[:, 1:], reduction="none")
         lm = (each * mask[:, 1:]).sum(1) / mask[:, 1:].sum(1)
-        logits = self.scores(out.hidden_states[-1], batch).view(shape)
-        loss = nn.functional.cross_entropy(logits, batch.labels) + 0.5 * lm.mean()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.full.parameters(), 1.0)
+        logits = self.scores(out.hidden_states[-1], place)
+        return {"loss": nn.functional.cross_entropy(logits, labels) + 0.5 * lm.mean(), "logits": logits}
+
+    def scores(self, hidden: Tensor, place: Tensor) -> Tensor:
+        return self.head(hidden[torch.arange(len(hidden)), place.flatten()]).view(place.shape)
+
+
+@dataclass
+class Theirs:
+    """Transformers' Trainer: its step, its optimizer (fused AdamW), its evaluation in batches of 8, its default."""
+
+    model: MultipleChoice
+    splits: dict[str, Split]
+    folder: str
+
+    def __post_init__(self) -> None:
+        settings = TrainingArguments(
+            output_dir=self.folder, learning_rate=1e-30, use_cpu=True, report_to="none", disable_tqdm=True,
+            remove_unused_columns=False,
+        )  # fmt: skip
+        self.trainer = Trainer(self.model, settings, data_collator=self.collate)
+        self.trainer.current_gradient_accumulation_steps = 1  # as train() sets it
+        self.optimizer = self.trainer.create_optimizer()
+
+    def collate(
+        self, places: list[dict[str, int]], name: str = "validation", labels: bool = False
+    ) -> dict[str, Tensor]:
+        split = replace(self.splits[name], shared=False)
+        batch = split.batch([(one["place"], 1.0) for one in places], 0)
+        found = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "place": batch.extract_position}
+        return found | ({"labels": batch.labels} if labels else {})
+
+    def places(self, name: str) -> list[dict[str, int]]:
+        return [{"place": i} for i in range(len(self.splits[name]))]
+
+    def update(self) -> float:
+        inputs = self.collate(self.places("train"), "train", labels=True)
+        loss = self.trainer.training_step(self.model, inputs)
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss.item()
 
     def evaluate(self) -> np.ndarray:
-        split, found = replace(self.splits["validation"], shared=False), []
-        for first in range(0, len(split), EVAL_BATCH):
-            batch = split.batch([(i, 1.0) for i in range(len(split))[first : first + EVAL_BATCH]], 0)
-            ids, mask = batch.input_ids.flatten(0, 1), batch.attention_mask.flatten(0, 1)
-            with torch.inference_mode():
-                hidden = self.full.eval().base_model(input_ids=ids, attention_mask=mask).last_hidden_state
-                found.append(self.scores(hidden, batch).view(batch.sequence_mask.shape).numpy())
-        return np.concatenate(found)
-
-    def scores(self, hidden: Tensor, batch: Batch) -> Tensor:
-        return self.head(hidden[torch.arange(len(hidden)), batch.extract_position.flatten()])
+        return self.trainer.predict(self.places("validation")).predictions
 
 
 def sides(args: argparse.Namespace) -> dict[str, Ours | Theirs]:
@@ -174,7 +195,7 @@ def sides(args: argparse.Namespace) -> dict[str, Ours | Theirs]:
     return {
         "shared": Ours(training, shared),
         "separate": Ours(training, splits),
-        "transformers": Theirs(full, head, splits),
+        "Trainer": Theirs(MultipleChoice(full, head), splits, config.run_dir),
     }
 
 
@@ -226,7 +247,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=4, help="of race_middle's train split, one update")
     parser.add_argument("--eval-rows", type=int, default=8, help="of its validation split")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0, help="of the sample of rows")
     args = parser.parse_args()
     three = {name: side for name, side in sides(args).items() if name in args.sides}

@@ -49,6 +49,8 @@ DTYPES = {"fp32": "no", "bf16": "bf16"}
 N_CTX = 128  # and what the plain loop pads to
 MEGA_BATCH = 50  # batches that the Trainer sorts at a time, where there are four times as many
 
+PRODUCTS = 10  # of two matrices, of which the fastest is the peak
+
 Clocks = tuple[float, float]  # seconds that passed, and those of them that this process computed in
 
 
@@ -91,8 +93,28 @@ def warm_up(model: nn.Module, loss_of: Callable[[], torch.Tensor], dtype: str) -
     model.zero_grad()
 
 
-def ours(config: FinetuneConfig, args: argparse.Namespace) -> tuple[Clocks, Clocks, float]:
-    """When the updates began and ended, and the last one's loss, by what recipes/finetune.py does."""
+def operations(model: nn.Module, lengths: Sequence[int]) -> float:
+    """Products and sums that these rows need: 6 for each entry of the blocks' matrices and token, and attention's."""
+    shape = model.backbone.config
+    entries = sum(weight.numel() for weight in model.backbone.encoder.parameters() if weight.ndim == 2)
+    attention = 12 * shape.num_hidden_layers * shape.hidden_size
+    return sum(6.0 * entries * n + attention * float(n) ** 2 for n in lengths)
+
+
+def peak(model: nn.Module, dtype: str) -> float:
+    """Products and sums a second of the fastest product of 1,024 tokens with a matrix of a block, by computing time."""
+    kind, rates = torch.bfloat16 if dtype == "bf16" else torch.float32, []
+    for n_out, n_in in {tuple(w.shape) for w in model.backbone.encoder.parameters() if w.ndim == 2}:
+        left, right = torch.randn(1024, n_in).to(kind), torch.randn(n_in, n_out).to(kind)
+        for _ in range(PRODUCTS):
+            began = time.process_time()
+            left @ right
+            rates.append(2 * 1024 * n_in * n_out / (time.process_time() - began))
+    return max(rates)
+
+
+def ours(config: FinetuneConfig, args: argparse.Namespace) -> tuple[Clocks, Clocks, float, float, float]:
+    """When the updates began and ended, the last one's loss, all operations and the peak; what the recipe does."""
     folder = Path(config.run_dir)
     accelerator = start_accelerator(config.mixed_precision, [], folder)
     folder.mkdir(exist_ok=True)
@@ -106,7 +128,8 @@ def ours(config: FinetuneConfig, args: argparse.Namespace) -> tuple[Clocks, Cloc
     began, loss = clocks(), 0.0
     for record in train_epoch(run.training, split, updates):
         loss = record.loss
-    return began, clocks(), loss
+    ended = clocks()
+    return began, ended, loss, operations(model, split.lengths), peak(model, args.dtype)
 
 
 def order_of(split: Split, config: FinetuneConfig) -> list[list[int]]:
@@ -212,14 +235,16 @@ def padded(config: FinetuneConfig, args: argparse.Namespace) -> tuple[Clocks, Cl
 
 
 SIDES = {"ours": ours, "trainer": trainer, "grouped": trainer, "padded": padded}
+SHARES, LOSSES = " peak, GFLOP/s | share of it of each, % |", " last loss of each |"
 NAMES = {"ours": "ours", "trainer": "Trainer", "grouped": "Trainer, grouped", "padded": "padded to 128"}
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """One side, in this process: the time of all updates, and the last one's loss."""
     with TemporaryDirectory() as folder:
-        began, ended, loss = SIDES[args.side](compose(folder, args), args)
-    return {"seconds": ended[0] - began[0], "computing": ended[1] - began[1], "loss": loss}
+        began, ended, loss, *work = SIDES[args.side](compose(folder, args), args)
+    found = {"seconds": ended[0] - began[0], "computing": ended[1] - began[1], "loss": loss}
+    return found | dict(zip(("operations", "peak"), work, strict=False))
 
 
 def spawn(args: argparse.Namespace, task: str, dtype: str, side: str, *more: str) -> dict[str, Any]:
@@ -241,8 +266,8 @@ def shown(found: dict[str, Any], args: argparse.Namespace) -> str:
     peers = [side for side in args.sides if side != "ours"]
     wall = "".join(f" times {NAMES[side]} |" for side in peers)
     lines = [
-        "| task | dtype |" + "".join(f" {NAMES[side]}, examples/s |" for side in args.sides) + " last loss of each |",
-        "|---|---|" + "---|" * (len(args.sides) + 1),
+        "| task | dtype |" + "".join(f" {NAMES[side]}, examples/s |" for side in args.sides) + SHARES + LOSSES,
+        "|---|---|" + "---|" * (len(args.sides) + 3),
     ]
     ratios = [
         f"| task | dtype, ours and theirs |{wall}{wall.replace(' |', ', computing |')}",
@@ -256,7 +281,15 @@ def shown(found: dict[str, Any], args: argparse.Namespace) -> str:
                 for side in args.sides
             ]
             said = ", ".join(f"{losses[side]:.5f}" for side in args.sides if side in losses)
-            lines.append(f"| {task} | {dtype} | {' | '.join(rates)} | {said} |")
+            peaks = spread([one["ours"]["peak"] / 1e9 for one in rounds], 0)
+            shares = [
+                spread(
+                    [100 * one["ours"]["operations"] / one[side]["computing"] / one["ours"]["peak"] for one in rounds],
+                    0,
+                )
+                for side in args.sides
+            ]
+            lines.append(f"| {task} | {dtype} | {' | '.join(rates)} | {peaks} | {', '.join(shares)} | {said} |")
         pairs = [(dtype, dtype) for dtype in args.dtypes]
         pairs += [("bf16", "fp32")] if set(args.dtypes) == set(DTYPES) else []
         for mine, yours in pairs:

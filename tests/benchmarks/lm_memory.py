@@ -94,9 +94,11 @@ def build(args: argparse.Namespace) -> tuple[Any, Any, torch.device]:
 def side(args: argparse.Namespace) -> dict[str, float]:
     """Updates of one side: seconds of each, the peak beyond the loaded model, the loss; gradients go to args.grads."""
     from heads import language_model
+    from trainers.accelerator import start_accelerator
 
     if args.side == "all at once":
         language_model.mean_cross_entropy = all_at_once
+    start_accelerator("no", [], Path(args.grads).parent)  # as a run does, which has the allocator keep what is freed
     model, batch, device = build(args)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     dtype = {"fp32": None, "bf16": torch.bfloat16}[args.dtype]

@@ -97,6 +97,7 @@ def side(file: Path, backbone: str) -> dict[str, float]:
     import torch
     from omegaconf import OmegaConf
 
+    from trainers.accelerator import start_accelerator
     from trainers.build import lay_foundation
     from trainers.config import FinetuneConfig
     from trainers.data.batches import epoch_updates, evaluation_batches
@@ -107,6 +108,7 @@ def side(file: Path, backbone: str) -> dict[str, float]:
     from trainers.runs import write_lines
 
     datasets.disable_progress_bars()
+    start_accelerator("no", [], file.parent)  # as a run does, which has the allocator keep what is freed
     register("finetune", FinetuneConfig)
     overrides = ["task=pair", f"backbone={backbone}", f"data.files.train='{file}'", f"data.files.validation='{file}'"]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
@@ -132,13 +134,12 @@ def side(file: Path, backbone: str) -> dict[str, float]:
         found.scores(config.task.metrics)
         write_lines(file.with_suffix(".jsonl"), found.lines(labels))
     file.with_suffix(".jsonl").unlink()
-    on_disk = sum(Path(one["filename"]).stat().st_size for one in split.table.cache_files)
     return {
         "seconds": seconds,
         "cpu_seconds": cpu,
         "preparing_mib": preparing.grown,
         "using_mib": using.grown,
-        "table_mib": on_disk / MIB,
+        "table_mib": sum(Path(one["filename"]).stat().st_size for one in split.table.cache_files) / MIB,
         "threads": torch.get_num_threads(),
     }
 
