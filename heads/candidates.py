@@ -166,6 +166,22 @@ def prefix_then_branches(
     )
 
 
+def packed_prefixes(examples: Sequence[Candidates]) -> tuple[Reading, list[int]]:
+    """The prefixes in one row without padding, longest first, and their lengths; attention_mask has no meaning there.
+
+    It is for examples of which nothing but the prefix is fed.
+    """
+    order = sorted(range(len(examples)), key=lambda b: -len(examples[b].prefix))
+    lengths = [len(examples[b].prefix) for b in order]
+    firsts = dict(zip(order, np.cumsum([0, *lengths[:-1]]).tolist(), strict=True))
+    ids = np.array([[token for b in order for token in examples[b].prefix]], np.int64)
+    positions = np.concatenate([np.arange(n) for n in lengths])[None]
+    places = [
+        (firsts[b] + state, target, b, c) for b, c in _pairs(examples) for state, target in examples[b].targets(c)
+    ]
+    return _reading(ids, torch.ones(ids.shape, dtype=torch.int64), positions, places), lengths
+
+
 def masked_rows(examples: Sequence[Masked], *, pad_id: int, side: Side = "right") -> Reading:
     """Every row of every example; the mask is (N, T)."""
     rows = [row for example in examples for row in example.rows]

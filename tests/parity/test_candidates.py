@@ -17,6 +17,34 @@ CAUSAL = ("openai-gpt", "gpt2", "llama", "qwen3")
 LAYOUTS = {"openai-gpt": ("separate", "tree")}
 
 
+WINDOWS = {
+    "mistral": {"sliding_window": 8, "num_key_value_heads": 2, "hidden_size": 32, "intermediate_size": 64},
+    "gemma2": {
+        "sliding_window": 8,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+    },
+    "gpt_neo": {"window_size": 8, "attention_types": [[["global", "local"], 1]], "num_layers": 2, "num_heads": 4},
+}
+
+
+def windowed(kind):
+    """A small random model with a window of 8 tokens."""
+    from transformers import AutoConfig
+
+    sizes = {"vocab_size": 60, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 64}
+    common = {} if kind == "gpt_neo" else sizes
+    config = AutoConfig.for_model(kind, **{"vocab_size": 60, "hidden_size": 32} | common | WINDOWS[kind])
+    set_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model
+
+
 def causal_model(tiny_model, kind):
     model = tiny_model(AutoModelForCausalLM, kind)
     if kind == "openai-gpt":
@@ -102,6 +130,43 @@ def test_separate_rows_are_separate_where_one_token_is_scored(tiny_model, kind):
     np.testing.assert_allclose(totals, by_hand(scorer.model, items), atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", [*CAUSAL, "mistral"])
+def test_many_prefixes_go_into_one_row_without_padding(tiny_model, kind, dtype):
+    model = windowed(kind) if kind in WINDOWS else causal_model(tiny_model, kind)
+    rng = np.random.default_rng(2)
+    start, sizes = (
+        ([3], [*range(1, 7)] * 12) if kind in WINDOWS else ([*range(3, 11)], rng.integers(1, 30, 40).tolist())
+    )
+    prefixes = [[*start, *rng.integers(12, 60, n).tolist()] for n in sizes]
+    items = [share_prefix([[*one, 40], [*one, 41]], [(len(one), len(one) + 1)] * 2) for one in prefixes]
+    expected = by_hand(model, items)
+    scorer = Scorer(model.to(dtype), 0)
+    for shares in (False, True):
+        if shares:
+            scorer.share_start(items)
+            assert scorer.start == (tuple(start) if kind in ("gpt2", "llama", "qwen3") else ())
+        batches = scorer.batches(items, 200)
+        assert sorted(i for batch in batches for i in batch) == list(range(len(items)))
+        seen = []
+        hook = model.register_forward_pre_hook(lambda m, a, k, s=seen: s.append(k["input_ids"].shape), with_kwargs=True)
+        found = np.empty((len(items), 2))
+        for batch in batches:
+            found[batch] = scorer.totals([items[i] for i in batch])[0]
+        hook.remove()
+        if kind != "openai-gpt":
+            assert scorer.layouts == {"packed"}
+            assert {shape[0] for shape in seen} == {1}
+            assert sum(shape[1] for shape in seen) == sum(map(len, prefixes)) - len(scorer.start) * len(items)
+        exact = {"atol": 1e-5} if dtype == torch.float32 else {"rtol": 0.03, "atol": 0.1}
+        np.testing.assert_allclose(found, expected, **exact)
+
+
+def test_a_model_that_caps_its_scores_is_not_packed():
+    scorer = Scorer(windowed("gemma2"), 0)
+    assert not scorer.packs
+
+
 @pytest.mark.parametrize("layout", ["separate", "tree", "cache"])
 def test_a_long_prefix_beside_a_long_branch_stays_within_the_positions(layout):
     from transformers import AutoConfig
@@ -166,32 +231,10 @@ def test_a_tree_longer_than_a_sliding_window_is_scored_in_rows_of_its_own(tiny_m
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-WINDOWS = {
-    "mistral": {"sliding_window": 8, "num_key_value_heads": 2, "hidden_size": 32, "intermediate_size": 64},
-    "gemma2": {
-        "sliding_window": 8,
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-    },
-    "gpt_neo": {"window_size": 8, "attention_types": [[["global", "local"], 1]], "num_layers": 2, "num_heads": 4},
-}
-
-
 @pytest.mark.parametrize("layout", ["auto", "tree", "cache"])
 @pytest.mark.parametrize("kind", WINDOWS)
 def test_local_attention_is_kept_where_it_is_shorter_than_the_row(kind, layout):
-    from transformers import AutoConfig
-
-    sizes = {"vocab_size": 60, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 64}
-    common = {} if kind == "gpt_neo" else sizes
-    config = AutoConfig.for_model(kind, **{"vocab_size": 60, "hidden_size": 32} | common | WINDOWS[kind])
-    set_seed(0)
-    model = AutoModelForCausalLM.from_config(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
+    model = windowed(kind)
     rng = np.random.default_rng(1)
     prefixes = [rng.integers(3, 60, n).tolist() for n in (20, 12, 3)]
     items = [
@@ -307,7 +350,8 @@ def test_what_all_rows_begin_with_is_computed_once(tiny_model, kind, n_scored, s
     handle = model.register_forward_pre_hook(lambda m, a, k: seen.append(k["input_ids"].shape[1]), with_kwargs=True)
     totals, _ = scorer.totals(items)
     handle.remove()
-    assert seen == [3 + 2 * (n_scored - 1)]
+    packed = n_scored == 1 and side == "right"
+    assert seen == [1 + 3 + 14 * 2] if packed else [3 + 2 * (n_scored - 1)]
     np.testing.assert_allclose(totals, expected, atol=1e-5)
     scorer.share_start(items[:1])  # too few for it to be worth anything
     assert not scorer.start

@@ -58,6 +58,23 @@ def deal(update: Numbers, lengths: Numbers, *, rank: int, world: int, micro: int
     return [share[i : i + micro] for i in range(0, len(share), micro)]
 
 
+def packed_batches(lengths: Numbers, max_tokens: int) -> list[np.ndarray]:
+    """Batches for scoring rows without padding, longest first, of at most max_tokens tokens (one row at the least).
+
+    >>> [batch.tolist() for batch in packed_batches([3, 9, 2, 4], 9)]
+    [[1], [3, 0, 2]]
+    """
+    batches: list[list[int]] = []
+    held = max_tokens
+    for i in np.argsort(-np.asarray(lengths), kind="stable").tolist():
+        held += int(lengths[i])
+        if held > max_tokens or not batches:
+            batches.append([])
+            held = int(lengths[i])
+        batches[-1].append(i)
+    return [np.array(batch) for batch in batches]
+
+
 def evaluation_batches(lengths: Numbers, n_rows: int, max_tokens: int) -> list[np.ndarray]:
     """Batches for scoring, longest first, of at most max_tokens tokens once padded (one example at the least).
 

@@ -6,7 +6,6 @@ a tree mask where the model takes one, else by a key-value cache; the scores are
 
 # B examples, C candidates, N rows, T tokens, U states, R log-probabilities, V vocabulary, D hidden width
 
-import copy
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from heads.candidates import (
     Masked,
     Reading,
     masked_rows,
+    packed_prefixes,
     prefix_then_branches,
     separate_rows,
     share_prefix,
@@ -34,11 +34,15 @@ from heads.candidates import (
 from heads.errors import InputError
 from heads.tree import split_common
 from trainers.backbones.load import position_offset
+from trainers.backbones.packed import group_lengths
+from trainers.backbones.packed_causal import PACKED_CAUSAL, SHORT, keep_start
 from trainers.backbones.tree import REFUSALS, pair_bias, takes_trees, window
-from trainers.data.batches import evaluation_batches
+from trainers.data.batches import evaluation_batches, packed_batches
 
-SHORT = 64  # tokens of a row up to which attention is written out, in bfloat16 on a CPU
+PASS = 1024  # tokens of a packed row: more take more memory, and no less time for each
 WORTH = 256  # tokens: about what it costs to ask a model whether it takes something
+
+PROBE = ([1, 2, 3, 4, 5], [1, 2, 3, 6])  # prefixes that a model is asked with
 
 # The sums of two ways of computing agree to this, in nats: float32 rounding, or that of half precision.
 AGREE = {torch.float32: 1e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
@@ -51,8 +55,9 @@ class Scorer:
 
     layout is how a causal model's candidates share their prefix (tree, cache, separate); auto takes the first of these
     that agrees with separate rows on this very model. Where all that is scored of them is one token each, their prefix
-    is all that the model reads (prefix), unless separate rows are asked for. side is where rows are padded; it changes
-    no score. layouts has the ways that were taken, masked among them.
+    is all that the model reads (prefix), on a CPU all prefixes in one row without padding (packed), where that agrees,
+    unless separate rows are asked for. side is where rows are padded; it changes no score. layouts has the ways that
+    were taken, masked among them.
 
     Raises:
         InputError: the layout that is named does not agree.
@@ -83,6 +88,15 @@ class Scorer:
         """How candidates of several tokens share their prefix: tree, cache or separate."""
         return next((one for one in ("tree", "cache") if self._agrees(one)), "separate")
 
+    @cached_property
+    def packs(self) -> bool:
+        """Whether prefixes go into one row without padding."""
+        sdpa = self.model.config._attn_implementation == "sdpa"
+        if not (sdpa and self.takes_positions and self.device.type == "cpu" and self.side == "right"):
+            return False
+        probe = [share_prefix([[*prefix, 6], [*prefix, 9]], [(len(prefix), len(prefix) + 1)] * 2) for prefix in PROBE]
+        return self._gives("packed", probe)
+
     def share_start(self, items: Sequence[Item]) -> None:
         """Compute once what all these items begin with, an instruction or a system message, and keep it for them.
 
@@ -91,7 +105,7 @@ class Scorer:
         """
         self.start = ()
         causal = [item for item in items if isinstance(item, Candidates)]
-        if len(causal) < len(items) or not self.takes_positions or self._layout_of(causal) not in ("tree", "prefix"):
+        if len(causal) < len(items) or not self.takes_positions or self._layout_of(causal) in ("cache", "separate"):
             return
         start, _ = split_common([item.unread for item in causal])
         fits = max(item.tree_length for item in causal) <= self.window
@@ -99,19 +113,16 @@ class Scorer:
             self._keep(start)
 
     def _keep(self, start: tuple[int, ...]) -> None:
-        from transformers import DynamicCache
-
         self.start = start
-        if start:
-            self._kept = DynamicCache(config=self.model.config)
-            with torch.inference_mode():
-                positions = torch.arange(len(start), device=self.device)[None] + self.position_offset
-                self.model.base_model(
-                    input_ids=torch.tensor([start], device=self.device),
-                    position_ids=positions,
-                    past_key_values=self._kept,
-                    use_cache=True,
-                )
+        self._kept = keep_start(self.model, start, self.position_offset) if start else None
+
+    def batches(self, items: Sequence[Item], max_tokens: int) -> list[np.ndarray]:
+        """Indices of items that are scored together, of like length, at most max_tokens tokens at once."""
+        sizes = [self.batch_tokens(item) for item in items]
+        causal = [item for item in items if isinstance(item, Candidates)]
+        if causal and self._layout_of(causal) == "packed":
+            return packed_batches(sizes, min(max_tokens, PASS))
+        return evaluation_batches(sizes, 1, max_tokens)
 
     def batch_tokens(self, item: Item) -> int:
         """Padded tokens that an item adds to a batch, when it is the longest."""
@@ -119,7 +130,7 @@ class Scorer:
             return len(item.rows) * max(map(len, item.rows))
         if self._layout_of([item]) == "separate":
             return len(item.branches) * (len(item.prefix) + max(map(len, item.branches)))
-        # A row has its own copy of the start's keys and values: no work, but memory
+        # A layer has its own copy of the start's keys and values for each row: no work, but memory
         return max(item.tree_length - len(self.start), item.tree_length // 4)
 
     def totals(self, items: Sequence[Item]) -> tuple[np.ndarray, np.ndarray]:
@@ -151,13 +162,17 @@ class Scorer:
         if layout is None:
             layout = self._layout_of(causal)
             self.layouts.add(layout)
-        if layout in ("prefix", "tree"):
+        if layout in ("packed", "prefix", "tree"):
             rest = [item.after(len(self.start)) for item in causal]
-            if layout == "tree":
+            more: dict[str, Any] = {"past_key_values": self._kept, "use_cache": True} if self.start else {}
+            if layout == "packed":
+                reading, lengths = packed_prefixes(rest)
+                more["groups"] = group_lengths(lengths)
+            elif layout == "tree":
                 reading = tree_rows(rest, pad_id=self.pad_id, side=self.side)
             else:
                 reading, _, _ = prefix_then_branches(rest, pad_id=self.pad_id, side=self.side)
-            yield self._forward(reading, causal=layout == "prefix", start=len(self.start), **self._after_start(rest))
+            yield self._forward(reading, causal=layout != "tree", start=len(self.start), **more)
         elif layout == "cache":
             yield from self._cached(causal)
         else:
@@ -171,19 +186,13 @@ class Scorer:
         """
         if self.apart:
             return "separate"
-        if not any(item.fed(c) for item in items for c in range(len(item.branches))):
-            return "prefix"
         longest = max(item.tree_length for item in items)
+        if not any(item.fed(c) for item in items for c in range(len(item.branches))):
+            # Asking takes two small passes, once
+            worth = "packs" in vars(self) or sum(item.tree_length for item in items) > WORTH
+            return "packed" if worth and self.packs and longest <= self.window else "prefix"
         fits = longest <= self.window and (self.layout == "tree" or all(item.prefix for item in items))
         return self.layout if fits else "separate"
-
-    def _after_start(self, items: Sequence[Candidates]) -> dict[str, Any]:
-        """What a pass is given besides: the keys and values of what all rows begin with, a row for each."""
-        if not self.start:
-            return {}
-        cache = copy.deepcopy(self._kept)
-        cache.batch_repeat_interleave(len(items))
-        return {"past_key_values": cache, "use_cache": True}
 
     def _forward(
         self, reading: Reading, *, causal: bool = False, start: int = 0, **extra: Any
@@ -200,7 +209,7 @@ class Scorer:
         if self.takes_positions:
             extra["position_ids"] = reading.position_ids.to(self.device) + self.position_offset + start
         n_tokens = start + reading.input_ids.shape[1]
-        with torch.inference_mode(), self._only(reading.states), self._attention(n_tokens):
+        with torch.inference_mode(), self._only(reading.states), self._attention(n_tokens, packed="groups" in extra):
             out = self.model(input_ids=reading.input_ids.to(self.device), attention_mask=mask, **extra)
         logits = out[0]  # without labels the logits come first, whatever the output calls them
         if logits.shape[:2] != (1, len(reading.states)):  # an output layer that is used without being called
@@ -229,13 +238,13 @@ class Scorer:
             handle.remove()
 
     @contextmanager
-    def _attention(self, n_tokens: int) -> Iterator[None]:
-        """Attention written out for short rows in bfloat16 on a CPU, where SDPA takes more than twice as long."""
+    def _attention(self, n_tokens: int, *, packed: bool) -> Iterator[None]:
+        """That of packed rows for these; written out for short rows in bfloat16 on a CPU; else the model's own."""
         short = n_tokens <= SHORT and self.device.type == "cpu" and self.dtype == torch.bfloat16
-        if not short or self.model.config._attn_implementation != "sdpa":
+        if not (packed or short) or self.model.config._attn_implementation != "sdpa":
             yield
             return
-        self.model.set_attn_implementation("eager")
+        self.model.set_attn_implementation(PACKED_CAUSAL if packed else "eager")
         try:
             yield
         finally:
@@ -265,7 +274,7 @@ class Scorer:
         ends = [6, 7, 8] if layout == "tree" else [6]
         probe = [
             share_prefix([[*prefix, *ends], [*prefix, 9]], [(n, n + len(ends)), (n, n + 1)])
-            for prefix in ([1, 2, 3, 4, 5], [1, 2, 3, 6])
+            for prefix in PROBE
             if (n := len(prefix))
         ]
         return self._gives(layout, probe, start=(1, 2, 3))
@@ -295,7 +304,7 @@ def score_items(
     Batches are of like length, at most max_tokens padded tokens each; every item is scored once.
     """
     scorer.share_start(items)
-    batches = evaluation_batches([scorer.batch_tokens(item) for item in items], 1, max_tokens)
+    batches = scorer.batches(items, max_tokens)
     mine = batches[accelerator.process_index :: accelerator.num_processes]
     found: list[tuple[int, list[float], list[float]]] = []
     hidden = not accelerator.is_main_process or desc is None
