@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 LOGITS_AT_ONCE = 2**22  # float32: 16 MiB, which stays near the processor
+LARGEST = 14  # the exponent that float16's gradients of logits are brought to, of 15 that it has
 
 
 def mean_cross_entropy(
@@ -87,9 +88,17 @@ class _MeanCrossEntropy(torch.autograd.Function):
 def _passes(
     states_RD: Tensor, weight_VD: Tensor, targets_R: Tensor, factor_R: Tensor, wanted: tuple[bool, bool]
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Each row's loss, and the gradients of sum(factor * loss), as far as they are wanted."""
+    """Each row's loss, and the gradients of sum(factor * loss), as far as they are wanted.
+
+    With a large vocabulary, most of a softmax is less than float16 can hold, and a loss scale comes in the backward
+    pass only. There, gradients of logits are multiplied by a power of two first, and what is made of them is float32.
+    """
+    half = states_RD.dtype == torch.float16
+    scale = _power_of_two(factor_R) if half else None
+    if scale is not None:
+        factor_R = factor_R * scale
     loss_R = torch.empty(len(states_RD), device=states_RD.device)
-    grad_RD = torch.empty_like(states_RD) if wanted[0] else None
+    grad_RD = torch.empty_like(states_RD, dtype=torch.float32 if half else None) if wanted[0] else None
     grad_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if wanted[1] else None
     for rows in _chunks(states_RD, weight_VD):
         states_CD, target_C1 = states_RD[rows], targets_R[rows, None]
@@ -101,11 +110,26 @@ def _passes(
         grad_CV = logits_CV.sub_(total_C1).exp_()
         grad_CV.scatter_add_(1, target_C1, grad_CV.new_full(target_C1.shape, -1.0))
         grad_CV = grad_CV.mul_(factor_R[rows, None]).to(states_RD.dtype)
-        if grad_RD is not None:
+        if grad_RD is not None and half:
+            grad_RD[rows] = _product(grad_CV, weight_VD)
+        elif grad_RD is not None:
             torch.mm(grad_CV, weight_VD, out=grad_RD[rows])
         if grad_VD is not None:
             _add_product(grad_VD, grad_CV.T, states_CD)
+    if scale is not None:
+        for grad in (grad_RD, grad_VD):
+            None if grad is None else grad.div_(scale)
     return loss_R, grad_RD, grad_VD
+
+
+def _power_of_two(factor_R: Tensor) -> Tensor:
+    """What brings the largest factor near 2 ** LARGEST.
+
+    >>> _power_of_two(torch.tensor([0.25, -0.1]))
+    tensor(32768.)
+    """
+    largest = torch.cat([factor_R.abs(), factor_R.new_full((1,), 2.0**-60)]).amax()  # there may be no rows, or zeros
+    return torch.ldexp(torch.ones_like(largest), LARGEST - torch.frexp(largest).exponent)
 
 
 def _chunks(states_RD: Tensor, weight_VD: Tensor) -> Iterator[slice]:
@@ -120,4 +144,12 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
     if left.dtype == total.dtype:
         total.addmm_(left, right)
     else:
-        total += left @ right
+        total += _product(left, right)
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """A product of two matrices; of float16 in float32, which holds its sums."""
+    if left.dtype != torch.float16:
+        return left @ right
+    with torch.autocast(left.device.type, enabled=False):
+        return torch.mm(left, right, out_dtype=torch.float32) if left.is_cuda else left.float() @ right.float()

@@ -66,6 +66,35 @@ def test_sixteen_bits_are_near(batch, upstream):
         assert (ours - expected).norm() < 0.02 * expected.norm()
 
 
+@pytest.mark.parametrize("size", [0.02, 30.0])  # of the weights: the second's gradients are more than float16 holds
+@pytest.mark.parametrize("upstream", [[2.0**16] * N, [2.0**16, 2.0**14, 0.0, 2.0**15]], ids=["same", "weights"])
+def test_float16_loses_no_small_gradient(size, upstream):
+    """At GPT-1's vocabulary a softmax is about 1 / 40,000, times a row's share: below float16's least number."""
+    set_seed(0)
+    states, weight = torch.randn(256, 8, requires_grad=True), (torch.randn(40_478, 8) * size).requires_grad_()
+    rows = torch.arange(256) % N
+    batch, upstream = (
+        (states, weight, torch.randint(40_478, (256,))),
+        torch.tensor(upstream) / (1 if size < 1 else 2**9),
+    )
+
+    def of(loss):
+        return torch.autograd.grad((loss * upstream).sum(), (states, weight))
+
+    def plain(states, weight):
+        each = functional.cross_entropy((states @ weight.T).float(), batch[2], reduction="none")
+        return torch.stack([each[rows == n].mean() for n in range(N)])
+
+    expected, half = of(plain(states, weight)), of(plain(states.half(), weight.half()))
+    with torch.autocast("cpu", torch.float16):
+        ours = of(mean_cross_entropy(*batch, rows, N))
+    for found, of_torch, wanted in zip(ours, half, expected, strict=True):
+        assert found.dtype == torch.float32
+        error, usual = ((one - wanted).norm() / wanted.norm() for one in (found, of_torch))
+        assert error < 1.5 * usual + 1e-4
+        assert error < 0.02
+
+
 @pytest.mark.parametrize("frozen", [0, 1], ids=["states", "weight"])
 def test_what_is_frozen_has_no_gradient(batch, frozen):
     batch[frozen].requires_grad_(False)
