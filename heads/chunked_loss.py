@@ -37,6 +37,8 @@ def mean_cross_entropy(
         row_E = torch.arange(len(targets_R), device=targets_R.device)
     share_E = 1.0 / torch.bincount(sequence_E, minlength=n)[sequence_E].float()
     pairs = row_E, sequence_E, share_E
+    if not torch.is_grad_enabled():  # a parameter says that it wants a gradient even then
+        states_RD, weight_VD = states_RD.detach(), weight_VD.detach()
     return _MeanCrossEntropy.apply(states_RD, weight_VD, targets_R, *pairs, n)  # pyright: ignore
 
 

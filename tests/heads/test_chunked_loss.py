@@ -111,9 +111,13 @@ def test_no_rows_are_no_loss_and_no_gradient(batch):
     assert weight.grad.abs().sum() == 0
 
 
-def test_nothing_is_kept_where_no_gradient_is_wanted(batch):
-    with torch.no_grad():
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_nothing_is_computed_or_kept_where_no_gradient_is_wanted(batch, off, monkeypatch):
+    made, passes = [], chunked_loss._passes
+    monkeypatch.setattr(chunked_loss, "_passes", lambda *args: made.append(passes(*args)) or made[-1])
+    with off():
         assert not mean_cross_entropy(*batch, ROWS, N).requires_grad
+    assert [found[1:] for found in made] == [(None, None)]
 
 
 def test_logits_are_never_all_there_at_once(monkeypatch):
