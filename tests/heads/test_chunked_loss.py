@@ -30,8 +30,8 @@ def batch():
     return states, weight, torch.randint(V, ROWS.shape)
 
 
-def all_at_once(states, weight, targets):
-    each = functional.cross_entropy(states @ weight.T, targets, reduction="none")
+def all_at_once(states, weight, targets, bias=0.0):
+    each = functional.cross_entropy(states @ weight.T + bias, targets, reduction="none")
     return torch.stack([each[n == ROWS].mean() if (n == ROWS).any() else each.sum() * 0 for n in range(N)])
 
 
@@ -50,6 +50,21 @@ def test_loss_and_gradients_are_those_of_all_logits_at_once(batch, upstream):
     torch.testing.assert_close(ours.double(), expected, rtol=1e-6, atol=1e-6)
     found, wanted = gradients(ours, batch, upstream), gradients(expected, batch, upstream)
     torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.usefixtures("chunks")
+@pytest.mark.parametrize("frozen", [False, True], ids=["trained", "frozen"])
+@pytest.mark.parametrize("upstream", [[0.25] * N, [0.3, 0.5, 0.0, -2.0]], ids=["mean", "weights"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_bias_is_added_and_has_its_gradient(batch, dtype, upstream, frozen):
+    states, weight, targets = (t.detach().to(dtype) if t.is_floating_point() else t for t in batch)
+    bias = torch.randn(V, dtype=dtype)
+    wanted = [states.requires_grad_(), weight.requires_grad_(), *([] if frozen else [bias.requires_grad_()])]
+    ours = mean_cross_entropy(states, weight, targets, ROWS, N, bias_V=bias)
+    expected = all_at_once(states, weight, targets, bias)
+    torch.testing.assert_close(ours.to(dtype), expected, rtol=1e-6, atol=1e-6)
+    found = [torch.autograd.grad(one, wanted, torch.tensor(upstream).to(one)) for one in (ours, expected)]
+    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("upstream", [1.0, 65536.0])  # the second as fp16's loss scale has it
@@ -117,7 +132,7 @@ def test_nothing_is_computed_or_kept_where_no_gradient_is_wanted(batch, off, mon
     monkeypatch.setattr(chunked_loss, "_passes", lambda *args: made.append(passes(*args)) or made[-1])
     with off():
         assert not mean_cross_entropy(*batch, ROWS, N).requires_grad
-    assert [found[1:] for found in made] == [(None, None)]
+    assert [found[1:] for found in made] == [(None, None, None)]
 
 
 def test_logits_are_never_all_there_at_once(monkeypatch):
