@@ -15,7 +15,8 @@ from heads.layouts import Encoded
 from heads.multiple_choice import MultipleChoiceHead
 from heads.similarity import SimilarityHead
 from trainers.adapters import add_adapter
-from trainers.backbones.packed import PACKED, _Attention, group_lengths
+from trainers.backbones import packed
+from trainers.backbones.packed import PACKED, _Attention, _without_dropout, group_lengths
 from trainers.config import PeftConfig
 from trainers.finetune import finetune
 from trainers.model import TaskModel
@@ -43,10 +44,11 @@ def one_by_one(states):
     )
 
 
-def test_attention_is_that_of_each_sequence_alone(states):
+@pytest.mark.parametrize("attend", [lambda *given: _Attention.apply(*given[:4], 0.0, given[4]), _without_dropout])
+def test_attention_is_that_of_each_sequence_alone(states, attend):
     groups = group_lengths(LENGTHS)
     assert [group.size for group in groups] == [(3, 13), (3, 3)]
-    ours, expected = _Attention.apply(*states, 0.5, 0.0, groups), one_by_one(states)
+    ours, expected = attend(*states, 0.5, groups), one_by_one(states)
     torch.testing.assert_close(ours, expected)
     weight = torch.randn_like(expected)
     found = [torch.autograd.grad((one * weight).sum(), states) for one in (ours, expected)]
@@ -60,6 +62,27 @@ def test_attention_with_dropout_has_the_gradient_of_what_it_computes(states):
 
     assert not torch.allclose(attend(*states), one_by_one(states))
     assert torch.autograd.gradcheck(attend, states)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "dropout", "by_torch"),
+    [(torch.float32, 0.0, True), (torch.float32, 0.1, False), (torch.bfloat16, 0.0, False)],
+)
+def test_torchs_attention_is_taken_where_it_is_faster(states, monkeypatch, dtype, dropout, by_torch):
+    taken = []
+    monkeypatch.setattr(packed, "_without_dropout", lambda *given: taken.append(given) or _without_dropout(*given))
+    row = [one.detach().to(dtype).transpose(0, 1)[None] for one in states]
+    set_seed(1)
+    ours, _ = packed.packed_attention(torch.nn.Module(), *row, None, dropout, 0.5, group_lengths(LENGTHS))
+    set_seed(1)
+    expected = _Attention.apply(*(one[0].transpose(0, 1) for one in row), 0.5, dropout, group_lengths(LENGTHS))[None]
+    assert bool(taken) == by_torch
+    torch.testing.assert_close(ours, expected)
+
+
+def test_what_dropout_keeps_is_remembered_in_bytes(states):
+    saved = _Attention.apply(*states, 0.5, 0.3, group_lengths(LENGTHS)).grad_fn.saved_tensors
+    assert [one.dtype for one in saved].count(torch.bool) == 2  # of each group
 
 
 def rows_of(n_sequences, n_rows=5):
