@@ -7,7 +7,7 @@ import pytest
 import torch
 from accelerate.utils import set_seed
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AutoModel
+from transformers import AutoModel, EsmConfig, EsmModel
 
 from heads.classification import ClassificationHead
 from heads.collate import Row, collate, collate_packed
@@ -154,6 +154,25 @@ def test_with_an_adapter_and_in_bfloat16_too(tiny_model):
 def test_a_backbone_asked_under_autocast_is_the_same(tiny_model):
     with torch.autocast("cpu", torch.bfloat16):
         assert task_model(tiny_model, "bert").takes_packing
+
+
+@pytest.mark.parametrize("token_dropout", [False, True])
+def test_a_network_that_mixes_its_row_outside_of_attention_keeps_padded_rows(token_dropout):
+    """ESM divides by the share of a row's tokens that are not masks."""
+    set_seed(0)
+    config = EsmConfig(
+        vocab_size=33, mask_token_id=32, pad_token_id=1, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=64, max_position_embeddings=40, token_dropout=token_dropout,
+    )  # fmt: skip
+    model = TaskModel(EsmModel(config), ClassificationHead(32, 3, 0.0), lm=False, pooler=False)
+    assert model.takes_packing == (not token_dropout)
+
+
+def test_a_network_is_asked_with_two_groups(tiny_model, monkeypatch):
+    asked = []
+    monkeypatch.setattr(packed, "group_lengths", lambda lengths: asked.append(group_lengths(lengths)) or asked[-1])
+    assert task_model(tiny_model, "bert").takes_packing
+    assert [len(groups) for groups in asked] == [2]
 
 
 @pytest.mark.parametrize("kind", ["modernbert", "deberta-v2"])

@@ -6,6 +6,7 @@ do. Attention takes sequences of like length out of the row, padded to the longe
 
 # N tokens of a row, G sequences of a group, T tokens of its longest, H heads, E width of a head
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -169,7 +170,7 @@ def packed_attention(
     if unknown or attention_mask is not None or getattr(module, "is_causal", False) or query.shape != key.shape:
         raise ValueError(f"a packed row cannot be attended to with a mask of the model's or {', '.join(unknown)}")
     q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
-    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scaling = 1 / math.sqrt(query.shape[-1]) if scaling is None else scaling
     if query.dtype == torch.float32 and not dropout:
         return _without_dropout(q, k, v, scaling, groups)[None], None
     return _Attention.apply(q, k, v, scaling, dropout, groups)[None], None  # pyright: ignore[reportOptionalSubscript]
@@ -187,7 +188,9 @@ def takes_packing(network: nn.Module, base: PreTrainedModel, position_offset: in
     """
     if base.config._attn_implementation != "sdpa":
         return False
-    sequences = [[1, 2, 3, 4, 5], [1, 2, 3]]
+    mask = getattr(base.config, "mask_token_id", None)  # a network that counts a row's masks mixes its sequences
+    long = [1, 2, 3, 4, 5] * 3
+    sequences = [long if mask is None else [*long, mask, mask], [1, 2, 3]]  # two groups
     lengths = [len(one) for one in sequences]
     weight = next(network.parameters())
 
@@ -205,8 +208,8 @@ def takes_packing(network: nn.Module, base: PreTrainedModel, position_offset: in
             base.set_attn_implementation(PACKED)
             blind, together = ask(row, positions), ask(row, positions, groups=group_lengths(lengths))
             taken = float((together - apart).norm()) <= AGREE[weight.dtype] * float((blind - apart).norm())
-    except (TypeError, ValueError, RuntimeError):  # it hands no groups to its attention, or attends in another way
-        pass
+    except (TypeError, ValueError, RuntimeError, IndexError):
+        pass  # it hands no groups to its attention, attends in another way, or has no such token or position
     finally:
         network.train(training)
         if not taken:
