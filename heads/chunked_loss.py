@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 LOGITS_AT_ONCE = 2**22  # float32: 16 MiB, which stays near the processor
+LARGEST = 14  # the exponent that float16's gradients of logits are brought to, of 15 that it has
 
 
 def mean_cross_entropy(
@@ -20,8 +21,9 @@ def mean_cross_entropy(
     sequence_E: Tensor,
     n: int,
     row_E: Tensor | None = None,
+    bias_V: Tensor | None = None,
 ) -> Tensor:
-    """Mean cross entropy of each sequence's rows, in nats, float32 (N,), of the logits states @ weight.T.
+    """Mean cross entropy of each sequence's rows, in nats, float32 (N,), of the logits states @ weight.T + bias.
 
     sequence_E says which of the n sequences a row counts in, and row_E which row that is, where one counts in several
     (None: each in one, in their order); a sequence without rows has a loss of 0. At no time are there more logits than
@@ -34,9 +36,10 @@ def mean_cross_entropy(
     """
     if row_E is None:
         row_E = torch.arange(len(targets_R), device=targets_R.device)
-    share_E = 1.0 / torch.bincount(sequence_E, minlength=n)[sequence_E].float()
-    pairs = row_E, sequence_E, share_E
-    return _MeanCrossEntropy.apply(states_RD, weight_VD, targets_R, *pairs, n)  # pyright: ignore
+    if not torch.is_grad_enabled():  # a parameter says that it wants a gradient even then
+        states_RD, weight_VD = states_RD.detach(), weight_VD.detach()
+        bias_V = None if bias_V is None else bias_V.detach()
+    return _MeanCrossEntropy.apply(states_RD, weight_VD, bias_V, targets_R, row_E, sequence_E, n)  # pyright: ignore
 
 
 class _MeanCrossEntropy(torch.autograd.Function):
@@ -50,20 +53,20 @@ class _MeanCrossEntropy(torch.autograd.Function):
         ctx: Any,
         states_RD: Tensor,
         weight_VD: Tensor,
+        bias_V: Tensor | None,
         targets_R: Tensor,
         row_E: Tensor,
         sequence_E: Tensor,
-        share_E: Tensor,
         n: int,
     ) -> Tensor:
+        share_E = 1.0 / torch.bincount(sequence_E, minlength=n)[sequence_E].float()
         kind = states_RD.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states_RD.dtype
         narrow_RD, narrow_VD = states_RD.to(dtype), weight_VD.to(dtype)
-        ctx.types = states_RD.dtype, weight_VD.dtype
-        wanted = ctx.needs_input_grad[:2]
+        ctx.types = states_RD.dtype, weight_VD.dtype, None if bias_V is None else bias_V.dtype
         factor_R = share_E.new_zeros(len(targets_R)).index_add(0, row_E, share_E)
-        loss_R, *grads = _passes(narrow_RD, narrow_VD, targets_R, factor_R, wanted)
-        ctx.save_for_backward(narrow_RD, narrow_VD, targets_R, row_E, sequence_E, share_E, *grads)
+        loss_R, *grads = _passes(narrow_RD, narrow_VD, bias_V, targets_R, factor_R, ctx.needs_input_grad[:3])
+        ctx.save_for_backward(narrow_RD, narrow_VD, bias_V, targets_R, row_E, sequence_E, share_E, *grads)
         return torch.zeros(n, device=loss_R.device).index_add(0, sequence_E, loss_R[row_E] * share_E)
 
     @staticmethod
@@ -71,41 +74,84 @@ class _MeanCrossEntropy(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *upstream: Tensor
     ) -> tuple[Tensor | None, ...]:
-        states_RD, weight_VD, targets_R, row_E, sequence_E, share_E, *grads = ctx.saved_tensors
+        states_RD, weight_VD, bias_V, targets_R, row_E, sequence_E, share_E, *grads = ctx.saved_tensors
         upstream_E = upstream[0][sequence_E]
         factor = upstream_E[:1].sum()  # 0 where there are no rows
         if not bool((upstream_E == factor).all()):
             factor = torch.ones_like(factor)
             factor_R = share_E.new_zeros(len(targets_R)).index_add(0, row_E, share_E * upstream_E)
-            _, *grads = _passes(states_RD, weight_VD, targets_R, factor_R, ctx.needs_input_grad[:2])
+            _, *grads = _passes(states_RD, weight_VD, bias_V, targets_R, factor_R, ctx.needs_input_grad[:3])
         found = [
             None if grad is None else (grad * factor).to(dtype) for grad, dtype in zip(grads, ctx.types, strict=True)
         ]
-        return *found, None, None, None, None, None
+        return *found, None, None, None, None
 
 
 def _passes(
-    states_RD: Tensor, weight_VD: Tensor, targets_R: Tensor, factor_R: Tensor, wanted: tuple[bool, bool]
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Each row's loss, and the gradients of sum(factor * loss), as far as they are wanted."""
+    states_RD: Tensor,
+    weight_VD: Tensor,
+    bias_V: Tensor | None,
+    targets_R: Tensor,
+    factor_R: Tensor,
+    wanted: tuple[bool, bool, bool],
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """Each row's loss, and the gradients of sum(factor * loss), as far as they are wanted.
+
+    With a large vocabulary, most of a softmax is less than float16 can hold, and a loss scale comes in the backward
+    pass only. There, gradients of logits are multiplied by a power of two first, and what is made of them is float32.
+    """
+    if states_RD.dtype != torch.float16:
+        return _in_chunks(states_RD, weight_VD, bias_V, targets_R, factor_R, wanted)
+    scale = _power_of_two(factor_R)
+    loss_R, *grads = _in_chunks(states_RD, weight_VD, bias_V, targets_R, factor_R * scale, wanted)
+    found = [None if grad is None else grad.div_(scale) for grad in grads]
+    return loss_R, found[0], found[1], found[2]
+
+
+def _in_chunks(
+    states_RD: Tensor,
+    weight_VD: Tensor,
+    bias_V: Tensor | None,
+    targets_R: Tensor,
+    factor_R: Tensor,
+    wanted: tuple[bool, bool, bool],
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """What _passes gives, but for the power of two."""
     loss_R = torch.empty(len(states_RD), device=states_RD.device)
-    grad_RD = torch.empty_like(states_RD) if wanted[0] else None
+    total = torch.float32 if states_RD.dtype == torch.float16 else states_RD.dtype
+    grad_RD = torch.empty_like(states_RD, dtype=total) if wanted[0] else None
     grad_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if wanted[1] else None
+    grad_V = torch.zeros_like(weight_VD[:, 0], dtype=torch.float32) if wanted[2] else None
     for rows in _chunks(states_RD, weight_VD):
         states_CD, target_C1 = states_RD[rows], targets_R[rows, None]
         logits_CV = (states_CD @ weight_VD.T).float()
+        if bias_V is not None:
+            logits_CV += bias_V
         total_C1 = logits_CV.logsumexp(dim=1, keepdim=True)
         loss_R[rows] = (total_C1 - logits_CV.gather(1, target_C1))[:, 0]
         if not any(wanted):
             continue
         grad_CV = logits_CV.sub_(total_C1).exp_()
         grad_CV.scatter_add_(1, target_C1, grad_CV.new_full(target_C1.shape, -1.0))
-        grad_CV = grad_CV.mul_(factor_R[rows, None]).to(states_RD.dtype)
+        grad_CV.mul_(factor_R[rows, None])
+        if grad_V is not None:
+            grad_V += grad_CV.sum(0)
+        grad_CV = grad_CV.to(states_RD.dtype)
         if grad_RD is not None:
-            torch.mm(grad_CV, weight_VD, out=grad_RD[rows])
+            grad_RD[rows] = _product(grad_CV, weight_VD)
         if grad_VD is not None:
             _add_product(grad_VD, grad_CV.T, states_CD)
-    return loss_R, grad_RD, grad_VD
+    return loss_R, grad_RD, grad_VD, grad_V
+
+
+def _power_of_two(factor_R: Tensor) -> Tensor:
+    """What brings the largest factor near 2 ** LARGEST.
+
+    >>> _power_of_two(torch.tensor([0.25, -0.1]))
+    tensor(32768.)
+    """
+    largest = torch.cat([factor_R.abs(), factor_R.new_full((1,), 2.0**-60)]).amax()  # there may be no rows, or zeros
+    return torch.ldexp(torch.ones_like(largest), LARGEST - torch.frexp(largest).exponent)
 
 
 def _chunks(states_RD: Tensor, weight_VD: Tensor) -> Iterator[slice]:
@@ -120,4 +166,12 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
     if left.dtype == total.dtype:
         total.addmm_(left, right)
     else:
-        total += left @ right
+        total += _product(left, right)
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """A product of two matrices; of float16 in float32, which holds its sums."""
+    if left.dtype != torch.float16:
+        return left @ right
+    with torch.autocast(left.device.type, enabled=False):
+        return torch.mm(left, right, out_dtype=torch.float32) if left.is_cuda else left.float() @ right.float()

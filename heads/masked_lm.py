@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from heads.chunked_loss import mean_cross_entropy
 from heads.collate import Row, collate
 
 IGNORED = -100  # the target of a position that predicts nothing, as in transformers
@@ -107,12 +108,16 @@ def masked_lm_loss(hidden_NTD: Tensor, targets_NT: Tensor, head: Callable[[Tenso
     """Mean loss over each sequence's targets, in nats, shape (N,); 0 for a sequence without one.
 
     head turns states (R, D) into logits (R, V) and sees only those that are read: `cls.predictions` of transformers'
-    BertForPreTraining, `cls` of its BertForMaskedLM.
+    BertForPreTraining. Where it is a transform and a decoder, as BERT's is, all logits are never there at once.
     """
     target_NT = targets_NT != IGNORED
-    logits_RV = head(hidden_NTD[target_NT])
-    loss_R = functional.cross_entropy(logits_RV.float(), targets_NT[target_NT], reduction="none")
+    states_RD, targets_R = hidden_NTD[target_NT], targets_NT[target_NT]
     row_R = torch.nonzero(target_NT)[:, 0]
+    parts = dict(head.named_children()) if isinstance(head, nn.Module) else {}
+    if parts.keys() == {"transform", "decoder"} and type(decoder := parts["decoder"]) is nn.Linear:
+        states_RD = parts["transform"](states_RD)
+        return mean_cross_entropy(states_RD, decoder.weight, targets_R, row_R, len(targets_NT), bias_V=decoder.bias)
+    loss_R = functional.cross_entropy(head(states_RD).float(), targets_R, reduction="none")
     total_N = torch.zeros(len(targets_NT), device=loss_R.device).index_add(0, row_R, loss_R)
     return total_N / target_NT.sum(dim=1).clamp(min=1)
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,8 @@ def _keep_freed_memory() -> None:
 
     An update's gradient of an embedding table takes a tenth of the time then. Other C libraries are left as they are.
     """
+    if sys.platform != "linux":  # Windows has no library without a name
+        return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)

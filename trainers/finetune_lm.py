@@ -27,6 +27,7 @@ from trainers.fit_text import (
 from trainers.language_models import open_language_model
 from trainers.results import environment, finite, write_result
 from trainers.runs import STAGE_ZERO, plain, write_text
+from trainers.saving import whole_state
 from trainers.summary import lm_summary
 from trainers.training import close_run, open_run, resume
 
@@ -107,13 +108,13 @@ def _finish(started: Started, config: LmConfig, zero_shot: dict[str, Any]) -> di
     """Measure again, write the model and the result; then the checkpoints go."""
     run = started.run
     result = _result(started, config, zero_shot, _measure(started))
-    state = run.accelerator.get_state_dict(run.training.model)
+    state = whole_state(run.accelerator, run.training.model)
     if run.accelerator.is_main_process:
         if started.adapter is not None:  # merged, the model opens anywhere, and is another run's backbone.path
             started.adapter.merge_and_unload()
             state = run.model.state_dict()
         run.backbone.full.config.use_cache = takes_cache(run.backbone.full)  # load_config has turned it off
-        save_language_model(run, {name.removeprefix("full."): value for name, value in state.items()})
+        save_language_model(run, state)
         write_result(run.folder, result)
         (run.folder / STAGE_ZERO).unlink(missing_ok=True)
         checkpoints.delete(run.folder)

@@ -17,7 +17,7 @@ from trainers.loop import Training, predict, train_epoch
 from trainers.model import TaskModel
 from trainers.results import Predictions, one_prediction, read_logits
 from trainers.runs import write_lines
-from trainers.saving import save_model
+from trainers.saving import save_model, whole_state
 from trainers.text_to_text import TextToTextModel
 from trainers.training import progress_bar
 
@@ -117,7 +117,7 @@ def _end_epoch(run: Run) -> None:
     if better or run.config.train.select == "last":
         selection.scores, selection.epoch = scores, progress.epoch + 1
         selection.collapsed = one_prediction(next(iter(found.values())))
-        state = accelerator.get_state_dict(run.training.model)
+        state = whole_state(accelerator, run.training.model)
         if accelerator.is_main_process:
             save_model(run.folder, run.model, run.foundation, run.config, state, run.labels)
             write_lines(

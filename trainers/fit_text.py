@@ -21,6 +21,7 @@ from trainers.loop import Progress, Training, held_out_loss, train_epoch
 from trainers.metrics import perplexities
 from trainers.optim import param_groups
 from trainers.results import device_name, trained_parameters
+from trainers.saving import part
 from trainers.training import prepare_training, progress_bar
 
 
@@ -148,6 +149,7 @@ def train_numbers(run: TextRun) -> dict[str, Any]:
 
 def save_language_model(run: TextRun, state: dict[str, Any], dtype: str = "float32") -> None:
     """Write folder/model from the whole model's state, in numbers of that type, with the tokenizer."""
+    state = part(state, "full.")
     # tied tensors stay one, and are written once
     cast = {tensor.data_ptr(): tensor.to(getattr(torch, dtype)) for tensor in state.values()}
     state = {name: cast[tensor.data_ptr()] for name, tensor in state.items()}

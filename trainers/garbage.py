@@ -18,7 +18,7 @@ def search_seldom() -> None:
 
 
 def search_as_usual() -> None:
-    """Once the libraries are there: leave out what is, and search what comes."""
+    """Once the libraries are there, which each command says: leave out what is, and search what comes."""
     if gc.get_threshold() == SELDOM:
         gc.freeze()
         gc.set_threshold(*_usual)

@@ -212,7 +212,7 @@ def predict(
     Each example has one row, whatever the number of processes. Candidates that an example lacks are minus infinity.
     """
     model.eval()
-    batches = evaluation_batches(split.lengths, split.n_rows, max_tokens)
+    batches = evaluation_batches(split.lengths, split.n_rows, max_tokens, packed=split.packed)
     world = accelerator.num_processes
     mine = batches[accelerator.process_index :: world]
     if len(mine) < -(-len(batches) // world):

@@ -15,6 +15,7 @@ from trainers.config import FinetuneConfig, PredictConfig, TaskConfig
 from trainers.data.encode import Split, encode_split
 from trainers.data.readers import check_columns
 from trainers.data.records import load_split, read_file
+from trainers.garbage import search_as_usual
 from trainers.loop import predict
 from trainers.results import Predictions, read_logits
 from trainers.runs import write_lines
@@ -25,6 +26,7 @@ class Predictor:
     """A finished run's model, ready for rows, in the run's own precision."""
 
     def __init__(self, run: Path, eval_tokens: int) -> None:
+        search_as_usual()  # the libraries are imported
         model, foundation, config = load_model(run)
         self.config: FinetuneConfig = config
         self.foundation: Foundation = foundation

@@ -26,6 +26,7 @@ from trainers.language_models import MaskedWords, NextWord
 from trainers.model_card import model_card
 from trainers.results import environment, write_result
 from trainers.runs import plain, write_text
+from trainers.saving import whole_state
 from trainers.summary import pretraining_summary
 from trainers.training import close_run, open_run, resume
 from trainers.zero_shot.curve import Curve, due, read_curve
@@ -108,10 +109,9 @@ def _finish(run: TextRun, config: PretrainConfig) -> dict[str, Any]:
         "corpus": asdict(config.corpus),
         "versions": environment(),
     }
-    state = run.accelerator.get_state_dict(run.training.model)
+    state = whole_state(run.accelerator, run.training.model)
     if run.accelerator.is_main_process:
-        inner = {name.removeprefix("full."): value for name, value in state.items()}
-        save_language_model(run, inner, config.save_dtype)
+        save_language_model(run, state, config.save_dtype)
         card = model_card(config, result, run.backbone.full.config.model_type)
         write_text(run.folder / "model" / "README.md", card)
         write_result(run.folder, result)

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from heads.classification import ClassificationHead
 from heads.errors import InputError
@@ -23,6 +25,14 @@ from trainers.shared import sharing
 from trainers.text_to_text import TextToTextModel
 
 HEAD, NEW_TOKENS = "head.safetensors", "new_tokens.safetensors"
+
+
+def whole_state(accelerator: Accelerator, model: nn.Module) -> dict[str, Any]:
+    """A prepared model's state, gathered, by the names that it had before; what torch.compile has made is seen through.
+
+    Every process calls it; where weights are in shards, the main process alone has the whole.
+    """
+    return accelerator.get_state_dict(getattr(model, "_orig_mod", model))
 
 
 def save_model(
@@ -38,19 +48,19 @@ def save_model(
     if partial.exists():
         shutil.rmtree(partial)
     partial.mkdir()
-    if head := _part(state, "head."):  # who answers in words has none
-        save_file({name: tensor.contiguous() for name, tensor in head.items()}, partial / HEAD)
+    if isinstance(model, TaskModel):  # who answers in words has no head
+        save_file({name: tensor.contiguous() for name, tensor in part(state, "head.").items()}, partial / HEAD)
     foundation.tokenizer.save_pretrained(partial)
     backbone: Any = model.backbone
     if config.peft.method != "none":
         # new rows have a file of their own
-        backbone.save_pretrained(partial, state_dict=_part(state, "backbone."), save_embedding_layers=False)
+        backbone.save_pretrained(partial, state_dict=part(state, "backbone."), save_embedding_layers=False)
         if foundation.new_tokens:
             rows = base_of(backbone).get_input_embeddings().weight.detach()[foundation.new_tokens]
             save_file({"rows": rows.clone()}, partial / NEW_TOKENS)
     elif classifier := _bert_classifier(model, labels):
-        whole = {f"bert.{name}": tensor for name, tensor in _part(state, "backbone.").items()}
-        whole |= {f"classifier.{name}": tensor for name, tensor in _part(state, "head.linear.").items()}
+        whole = {f"bert.{name}": tensor for name, tensor in part(state, "backbone.").items()}
+        whole |= {f"classifier.{name}": tensor for name, tensor in part(state, "head.linear.").items()}
         classifier.save_pretrained(partial, state_dict=whole)
     else:
         _save_backbone(partial, foundation, state)
@@ -60,7 +70,7 @@ def save_model(
 def _save_backbone(partial: Path, foundation: Foundation, state: dict[str, Any]) -> None:
     full = foundation.backbone.full
     prefix = "" if full is foundation.backbone.base else f"{full.base_model_prefix}."
-    whole = {f"{prefix}{name}": tensor for name, tensor in _part(state, "backbone.").items()}
+    whole = {f"{prefix}{name}": tensor for name, tensor in part(state, "backbone.").items()}
     for name, parameter in full.named_parameters():  # an LM head of its own, trained or not
         if name not in whole:
             whole[name] = state.get(f"lm_head.{name.rsplit('.', 1)[-1]}", parameter.detach())
@@ -78,8 +88,16 @@ def _put_in_place(partial: Path, target: Path) -> None:
         shutil.rmtree(aside)
 
 
-def _part(state: dict[str, Any], prefix: str) -> dict[str, Any]:
-    return {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
+def part(state: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """The part of a state whose names begin so, without that.
+
+    Raises:
+        ValueError: there is none, so that nothing would be saved.
+    """
+    found = {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
+    if not found:
+        raise ValueError(f"no weight's name begins with {prefix}, and these do not: {', '.join([*state][:3])}")
+    return found
 
 
 def _bert_classifier(model: TaskModel | TextToTextModel, labels: list[str]) -> Any:

@@ -126,7 +126,7 @@ def side(file: Path, backbone: str) -> dict[str, float]:
         updates = epoch_updates(split.lengths, 32, seed=0, epoch=0, group=True)
         for update in updates[:20]:
             split.batch([(i, 1.0) for i in update], foundation.pad_id)
-        batches = evaluation_batches(split.lengths, split.n_rows, config.train.eval_tokens)
+        batches = evaluation_batches(split.lengths, split.n_rows, config.train.eval_tokens, packed=split.packed)
         for batch in batches[:20]:
             split.batch([(i, 1.0) for i in batch], foundation.pad_id)
         logits = np.zeros((len(split), 2), np.float32)

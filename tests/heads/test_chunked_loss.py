@@ -30,8 +30,8 @@ def batch():
     return states, weight, torch.randint(V, ROWS.shape)
 
 
-def all_at_once(states, weight, targets):
-    each = functional.cross_entropy(states @ weight.T, targets, reduction="none")
+def all_at_once(states, weight, targets, bias=0.0):
+    each = functional.cross_entropy(states @ weight.T + bias, targets, reduction="none")
     return torch.stack([each[n == ROWS].mean() if (n == ROWS).any() else each.sum() * 0 for n in range(N)])
 
 
@@ -52,6 +52,21 @@ def test_loss_and_gradients_are_those_of_all_logits_at_once(batch, upstream):
     torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.usefixtures("chunks")
+@pytest.mark.parametrize("frozen", [False, True], ids=["trained", "frozen"])
+@pytest.mark.parametrize("upstream", [[0.25] * N, [0.3, 0.5, 0.0, -2.0]], ids=["mean", "weights"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_bias_is_added_and_has_its_gradient(batch, dtype, upstream, frozen):
+    states, weight, targets = (t.detach().to(dtype) if t.is_floating_point() else t for t in batch)
+    bias = torch.randn(V, dtype=dtype)
+    wanted = [states.requires_grad_(), weight.requires_grad_(), *([] if frozen else [bias.requires_grad_()])]
+    ours = mean_cross_entropy(states, weight, targets, ROWS, N, bias_V=bias)
+    expected = all_at_once(states, weight, targets, bias)
+    torch.testing.assert_close(ours.to(dtype), expected, rtol=1e-6, atol=1e-6)
+    found = [torch.autograd.grad(one, wanted, torch.tensor(upstream).to(one)) for one in (ours, expected)]
+    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("upstream", [1.0, 65536.0])  # the second as fp16's loss scale has it
 def test_sixteen_bits_are_near(batch, upstream):
     states, weight, targets = (t.detach().float() if t.is_floating_point() else t for t in batch)
@@ -64,6 +79,35 @@ def test_sixteen_bits_are_near(batch, upstream):
     for ours, expected in zip(found, wanted, strict=True):
         assert ours.dtype == torch.float32
         assert (ours - expected).norm() < 0.02 * expected.norm()
+
+
+@pytest.mark.parametrize("size", [0.02, 30.0])  # of the weights: the second's gradients are more than float16 holds
+@pytest.mark.parametrize("upstream", [[2.0**16] * N, [2.0**16, 2.0**14, 0.0, 2.0**15]], ids=["same", "weights"])
+def test_float16_loses_no_small_gradient(size, upstream):
+    """At GPT-1's vocabulary a softmax is about 1 / 40,000, times a row's share: below float16's least number."""
+    set_seed(0)
+    states, weight = torch.randn(256, 8, requires_grad=True), (torch.randn(40_478, 8) * size).requires_grad_()
+    rows = torch.arange(256) % N
+    batch, upstream = (
+        (states, weight, torch.randint(40_478, (256,))),
+        torch.tensor(upstream) / (1 if size < 1 else 2**9),
+    )
+
+    def of(loss):
+        return torch.autograd.grad((loss * upstream).sum(), (states, weight))
+
+    def plain(states, weight):
+        each = functional.cross_entropy((states @ weight.T).float(), batch[2], reduction="none")
+        return torch.stack([each[rows == n].mean() for n in range(N)])
+
+    expected, half = of(plain(states, weight)), of(plain(states.half(), weight.half()))
+    with torch.autocast("cpu", torch.float16):
+        ours = of(mean_cross_entropy(*batch, rows, N))
+    for found, of_torch, wanted in zip(ours, half, expected, strict=True):
+        assert found.dtype == torch.float32
+        error, usual = ((one - wanted).norm() / wanted.norm() for one in (found, of_torch))
+        assert error < 1.5 * usual + 1e-4
+        assert error < 0.02
 
 
 @pytest.mark.parametrize("frozen", [0, 1], ids=["states", "weight"])
@@ -82,9 +126,13 @@ def test_no_rows_are_no_loss_and_no_gradient(batch):
     assert weight.grad.abs().sum() == 0
 
 
-def test_nothing_is_kept_where_no_gradient_is_wanted(batch):
-    with torch.no_grad():
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_nothing_is_computed_or_kept_where_no_gradient_is_wanted(batch, off, monkeypatch):
+    made, passes = [], chunked_loss._passes
+    monkeypatch.setattr(chunked_loss, "_passes", lambda *args: made.append(passes(*args)) or made[-1])
+    with off():
         assert not mean_cross_entropy(*batch, ROWS, N).requires_grad
+    assert [found[1:] for found in made] == [(None, None, None)]
 
 
 def test_logits_are_never_all_there_at_once(monkeypatch):

@@ -6,8 +6,9 @@ Rates are held to 4 sigma of a binomial: with another seed, each would fail in 1
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import set_seed
 from torch.nn import functional
-from transformers import AutoModelForMaskedLM, AutoModelForPreTraining
+from transformers import AutoModelForMaskedLM, AutoModelForPreTraining, MobileBertConfig, MobileBertForMaskedLM
 
 from heads.collate import Batch, Row
 from heads.layouts import BertLayout, Ids
@@ -157,10 +158,30 @@ def test_both_losses_and_their_gradients_are_those_of_transformers(tiny_model):
         torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-5, atol=1e-6)
 
 
-def test_the_masked_lm_loss_is_that_of_a_masked_lm(tiny_model):
+@pytest.mark.parametrize("of", [lambda cls: cls, lambda cls: cls.predictions], ids=["whole logits", "in chunks"])
+def test_the_masked_lm_loss_is_that_of_a_masked_lm(tiny_model, of):
     model = tiny_model(AutoModelForMaskedLM, "bert")
     input_ids, targets, _ = given([2, 2, 2])
-    ours = masked_lm_loss(model.bert(input_ids).last_hidden_state, targets, model.cls).mean()
+    ours = masked_lm_loss(model.bert(input_ids).last_hidden_state, targets, of(model.cls)).mean()
+    torch.testing.assert_close(ours, model(input_ids, labels=targets).loss)
+
+
+def test_berts_logits_are_never_all_there_at_once(tiny_model, monkeypatch):
+    model = tiny_model(AutoModelForPreTraining, "bert")
+    monkeypatch.setattr(model.cls.predictions.decoder, "forward", None)  # which would make them
+    input_ids, targets, _ = given([3, 3, 3])
+    masked_lm_loss(model.bert(input_ids).last_hidden_state, targets, model.cls.predictions).sum().backward()
+
+
+def test_a_head_of_another_shape_says_its_logits_itself():
+    set_seed(0)
+    config = MobileBertConfig(
+        vocab_size=N_VOCAB, hidden_size=32, embedding_size=16, num_attention_heads=4, intermediate_size=32,
+        intra_bottleneck_size=16, num_hidden_layers=1,
+    )  # fmt: skip
+    model = MobileBertForMaskedLM(config).eval()
+    input_ids, targets, _ = given([2, 2, 2])
+    ours = masked_lm_loss(model.mobilebert(input_ids).last_hidden_state, targets, model.cls.predictions).mean()
     torch.testing.assert_close(ours, model(input_ids, labels=targets).loss)
 
 

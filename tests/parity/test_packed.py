@@ -7,7 +7,7 @@ import pytest
 import torch
 from accelerate.utils import set_seed
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AutoModel
+from transformers import AutoModel, EsmConfig, EsmModel
 
 from heads.classification import ClassificationHead
 from heads.collate import Row, collate, collate_packed
@@ -15,7 +15,8 @@ from heads.layouts import Encoded
 from heads.multiple_choice import MultipleChoiceHead
 from heads.similarity import SimilarityHead
 from trainers.adapters import add_adapter
-from trainers.backbones.packed import PACKED, _Attention, group_lengths
+from trainers.backbones import packed
+from trainers.backbones.packed import PACKED, _Attention, _without_dropout, group_lengths
 from trainers.config import PeftConfig
 from trainers.finetune import finetune
 from trainers.model import TaskModel
@@ -43,10 +44,11 @@ def one_by_one(states):
     )
 
 
-def test_attention_is_that_of_each_sequence_alone(states):
+@pytest.mark.parametrize("attend", [lambda *given: _Attention.apply(*given[:4], 0.0, given[4]), _without_dropout])
+def test_attention_is_that_of_each_sequence_alone(states, attend):
     groups = group_lengths(LENGTHS)
     assert [group.size for group in groups] == [(3, 13), (3, 3)]
-    ours, expected = _Attention.apply(*states, 0.5, 0.0, groups), one_by_one(states)
+    ours, expected = attend(*states, 0.5, groups), one_by_one(states)
     torch.testing.assert_close(ours, expected)
     weight = torch.randn_like(expected)
     found = [torch.autograd.grad((one * weight).sum(), states) for one in (ours, expected)]
@@ -60,6 +62,27 @@ def test_attention_with_dropout_has_the_gradient_of_what_it_computes(states):
 
     assert not torch.allclose(attend(*states), one_by_one(states))
     assert torch.autograd.gradcheck(attend, states)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "dropout", "by_torch"),
+    [(torch.float32, 0.0, True), (torch.float32, 0.1, False), (torch.bfloat16, 0.0, False)],
+)
+def test_torchs_attention_is_taken_where_it_is_faster(states, monkeypatch, dtype, dropout, by_torch):
+    taken = []
+    monkeypatch.setattr(packed, "_without_dropout", lambda *given: taken.append(given) or _without_dropout(*given))
+    row = [one.detach().to(dtype).transpose(0, 1)[None] for one in states]
+    set_seed(1)
+    ours, _ = packed.packed_attention(torch.nn.Module(), *row, None, dropout, 0.5, group_lengths(LENGTHS))
+    set_seed(1)
+    expected = _Attention.apply(*(one[0].transpose(0, 1) for one in row), 0.5, dropout, group_lengths(LENGTHS))[None]
+    assert bool(taken) == by_torch
+    torch.testing.assert_close(ours, expected)
+
+
+def test_what_dropout_keeps_is_remembered_in_bytes(states):
+    saved = _Attention.apply(*states, 0.5, 0.3, group_lengths(LENGTHS)).grad_fn.saved_tensors
+    assert [one.dtype for one in saved].count(torch.bool) == 2  # of each group
 
 
 def rows_of(n_sequences, n_rows=5):
@@ -131,6 +154,25 @@ def test_with_an_adapter_and_in_bfloat16_too(tiny_model):
 def test_a_backbone_asked_under_autocast_is_the_same(tiny_model):
     with torch.autocast("cpu", torch.bfloat16):
         assert task_model(tiny_model, "bert").takes_packing
+
+
+@pytest.mark.parametrize("token_dropout", [False, True])
+def test_a_network_that_mixes_its_row_outside_of_attention_keeps_padded_rows(token_dropout):
+    """ESM divides by the share of a row's tokens that are not masks."""
+    set_seed(0)
+    config = EsmConfig(
+        vocab_size=33, mask_token_id=32, pad_token_id=1, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=64, max_position_embeddings=40, token_dropout=token_dropout,
+    )  # fmt: skip
+    model = TaskModel(EsmModel(config), ClassificationHead(32, 3, 0.0), lm=False, pooler=False)
+    assert model.takes_packing == (not token_dropout)
+
+
+def test_a_network_is_asked_with_two_groups(tiny_model, monkeypatch):
+    asked = []
+    monkeypatch.setattr(packed, "group_lengths", lambda lengths: asked.append(group_lengths(lengths)) or asked[-1])
+    assert task_model(tiny_model, "bert").takes_packing
+    assert [len(groups) for groups in asked] == [2]
 
 
 @pytest.mark.parametrize("kind", ["modernbert", "deberta-v2"])

@@ -1,5 +1,6 @@
-"""The precision of a run that names none."""
+"""The precision of a run that names none, and the memory of one that is not on Linux."""
 
+import ctypes
 import json
 import subprocess
 import sys
@@ -45,3 +46,13 @@ def test_a_run_says_which_it_had(unconfigured, tmp_path):
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["train"]["mixed_precision"] == done.stdout.splitlines()[0]
+
+
+@pytest.mark.parametrize("platform", ["win32", "darwin"])
+def test_memory_is_left_as_it_is_but_on_linux(monkeypatch, platform):
+    def load(name):
+        raise TypeError("argument of type 'NoneType' is not iterable")  # as Windows has it
+
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    monkeypatch.setattr(sys, "platform", platform)
+    accelerator._keep_freed_memory()

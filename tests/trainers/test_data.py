@@ -786,6 +786,16 @@ def test_evaluation_has_every_example_once_within_the_budget(max_tokens, n_seque
         assert grown > max_tokens or few + n_sequences * lengths[following[0]] < (1 - MOST_PADDING) * grown
 
 
+def test_packed_evaluation_ends_no_batch_for_its_padding():
+    lengths = lengths_of(200)
+    packed = as_lists(evaluation_batches(lengths, 1, 777, packed=True))
+    assert sorted(i for batch in packed for i in batch) == list(range(200))
+    padded = [len(batch) * max(lengths[i] for i in batch) for batch in packed]
+    assert all(
+        tokens <= 777 < tokens + tokens // len(batch) for tokens, batch in zip(padded[:-1], packed, strict=False)
+    )
+
+
 def test_a_class_that_is_called_minus_one_is_a_class(from_files, tmp_path):
     """-1 marks an unlabelled row only where the task's labels do not have it."""
     file = write(tmp_path / "train.csv", [{"text": f"text {i}", "label": i % 3 - 1} for i in range(6)])

@@ -4,8 +4,19 @@ import gc
 
 import pytest
 
+from heads.errors import InputError
 from trainers import garbage
 from trainers.accelerator import start_accelerator
+from trainers.config import ReportConfig
+from trainers.predict import Predictor
+from trainers.reports.attention import report_attention
+from trainers.reports.report import report
+
+COMMANDS = {  # what the recipes call that start no accelerator of a run, on a folder without one
+    "predict": lambda folder: Predictor(folder, eval_tokens=1),
+    "report": lambda folder: report(ReportConfig(runs=str(folder))),
+    "attention": lambda folder: report_attention(ReportConfig(attention=[str(folder)])),
+}
 
 
 @pytest.fixture
@@ -23,6 +34,15 @@ def test_the_search_is_rare_until_accelerate_starts(usual, tmp_path, monkeypatch
     start_accelerator("no", [], tmp_path)
     assert gc.get_threshold() == usual
     assert gc.get_freeze_count() > 0
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_it_is_as_usual_in_commands_that_train_nothing(usual, tmp_path, monkeypatch, command):
+    monkeypatch.setattr(garbage.atexit, "register", lambda function: None)
+    garbage.search_seldom()
+    with pytest.raises(InputError):
+        COMMANDS[command](tmp_path)
+    assert gc.get_threshold() == usual
 
 
 def test_a_second_run_of_a_process_freezes_nothing(usual, tmp_path):

@@ -5,13 +5,18 @@ import json
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.utils import compile_regions
+from transformers import AutoModel
 
+from heads.classification import ClassificationHead
 from heads.errors import InputError
 from trainers.data.records import load_split
 from trainers.finetune import finetune
+from trainers.model import TaskModel
 from trainers.predict import Predictor, read_lines
 from trainers.runs import read_config
-from trainers.saving import load_model
+from trainers.saving import load_model, part, whole_state
 
 RTE = ("task=rte", "data=sample", "optim.lr=3e-3", "train.max_steps=3", "train.select=last")
 
@@ -200,3 +205,19 @@ def test_glue_takes_no_sample_run_and_none_that_was_set_aside(compose, tmp_path)
     assert best_runs(tmp_path) == {"rte": tmp_path / "rte"}
     (tmp_path / "rte").rename(tmp_path / "rte.old1")
     assert best_runs(tmp_path) == {}
+
+
+@pytest.mark.parametrize("compiled", [torch.compile, compile_regions])
+def test_a_compiled_models_weights_keep_their_names(tiny_model, compiled):
+    model = TaskModel(tiny_model(AutoModel, "bert"), ClassificationHead(32, 3, 0.0), lm=False, pooler=True)
+    prepared = compiled(model, backend="eager")
+    assert prepared.state_dict().keys() != model.state_dict().keys()
+    found = whole_state(Accelerator(), prepared)
+    assert found.keys() == model.state_dict().keys() == whole_state(Accelerator(), model).keys()
+
+
+def test_a_part_without_weights_is_not_saved():
+    with pytest.raises(
+        ValueError, match=r"no weight's name begins with backbone\., and these do not: _orig_mod\.head\.w"
+    ):
+        part({"_orig_mod.head.w": torch.zeros(1)}, "backbone.")

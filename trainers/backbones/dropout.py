@@ -14,11 +14,23 @@ def draw_kept(like: Tensor, p: float) -> Tensor:
     >>> draw_kept(torch.zeros(2, 2), 0.5).unique().tolist()[-1]
     2.0
     """
-    n_dropped = round(p * LEVELS)
+    return draw_places(like, p).to(like.dtype).mul_(scale_of_kept(p))
+
+
+def draw_places(like: Tensor, p: float) -> Tensor:
+    """Which elements are kept, a byte each."""
     n = like.numel()
     bits = torch.empty(-(-n // 4), dtype=torch.int64, device=like.device).random_(-(2**63), None)
-    kept = (bits.view(torch.int16)[:n] >= n_dropped - LEVELS // 2).view(like.shape)
-    return kept.to(like.dtype).mul_(LEVELS / (LEVELS - n_dropped))
+    return (bits.view(torch.int16)[:n] >= round(p * LEVELS) - LEVELS // 2).view(like.shape)
+
+
+def scale_of_kept(p: float) -> float:
+    """What elements that are kept are multiplied by: 1 / (1 - p), where p is to the nearest 1/65536.
+
+    >>> scale_of_kept(0.5)
+    2.0
+    """
+    return LEVELS / (LEVELS - round(p * LEVELS))
 
 
 class _Dropped(torch.autograd.Function):

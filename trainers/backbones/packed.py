@@ -6,17 +6,19 @@ do. Attention takes sequences of like length out of the row, padded to the longe
 
 # N tokens of a row, G sequences of a group, T tokens of its longest, H heads, E width of a head
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from trainers.backbones.dropout import draw_kept
+from trainers.backbones.dropout import draw_places, scale_of_kept
 from trainers.backbones.tree import AGREE
 
 PACKED = "ablatune_packed"  # its name among transformers' attentions
@@ -61,18 +63,28 @@ def group_lengths(lengths: Sequence[int]) -> list[Group]:
     return groups
 
 
-def _take(row: Tensor, group: Group) -> Tensor:
-    """A group's sequences (G * H, T, E) out of a row (N, H, E), zeros at the pads."""
-    (n, longest), tokens = group.size, row[group.start : group.stop]
+def _pad(tokens: Tensor, group: Group) -> Tensor:
+    """A group's tokens (of a row, H, E) as sequences (G, H, T, E), zeros at the pads."""
+    n, longest = group.size
     if group.place is not None:
-        tokens = row.new_zeros(n * longest, *row.shape[1:]).index_copy_(0, group.place, tokens)
-    return tokens.view(n, longest, *row.shape[1:]).transpose(1, 2).flatten(0, 1)
+        tokens = tokens.new_zeros(n * longest, *tokens.shape[1:]).index_copy_(0, group.place, tokens)
+    return tokens.view(n, longest, *tokens.shape[1:]).transpose(1, 2)
 
 
-def _put(row: Tensor, group: Group, states: Tensor) -> None:
-    """The reverse of _take: write a group's states into a row."""
-    tokens = states.unflatten(0, (group.size[0], -1)).transpose(1, 2).flatten(0, 1)
-    row[group.start : group.stop] = tokens if group.place is None else tokens.index_select(0, group.place)
+def _unpad(states: Tensor, group: Group) -> Tensor:
+    """The reverse of _pad."""
+    tokens = states.transpose(1, 2).flatten(0, 1)
+    return tokens if group.place is None else tokens.index_select(0, group.place)
+
+
+def take_group(row: Tensor, group: Group) -> Tensor:
+    """A group's sequences (G * H, T, E) out of a row (N, H, E)."""
+    return _pad(row[group.start : group.stop], group).flatten(0, 1)
+
+
+def put_group(row: Tensor, group: Group, states: Tensor) -> None:
+    """The reverse of take_group: write a group's states into a row."""
+    row[group.start : group.stop] = _unpad(states.unflatten(0, (group.size[0], -1)), group)
 
 
 class _Attention(torch.autograd.Function):
@@ -88,37 +100,51 @@ class _Attention(torch.autograd.Function):
         attended, saved = torch.empty_like(value), []
         rows = (query * scaling, key, value)
         for group in groups:
-            q, k, v = (_take(row, group) for row in rows)
+            q, k, v = (take_group(row, group) for row in rows)
             scores = torch.bmm(q, k.transpose(1, 2))
             scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
             if group.bias is not None:
                 scores.unflatten(0, (group.size[0], -1)).add_(group.bias[:, None])
             weights = scores.softmax(-1)
-            kept = draw_kept(weights, dropout) if dropout else None
-            used = (weights if kept is None else weights * kept).to(v.dtype)
-            _put(attended, group, torch.bmm(used, v))
-            saved += [q, k, v, weights, kept, used]
+            places = draw_places(weights, dropout) if dropout else None
+            used = (weights if places is None else weights * places.to(weights.dtype)).to(v.dtype)
+            put_group(attended, group, torch.bmm(used, v))
+            if any(ctx.needs_input_grad):
+                saved += [q, k, v, weights, places, used]
         ctx.save_for_backward(*saved)
-        ctx.scaling, ctx.groups, ctx.shape = scaling, groups, query.shape
-        return attended
+        ctx.scaling, ctx.kept, ctx.groups, ctx.shape = scaling, scale_of_kept(dropout), groups, query.shape
+        return attended.mul_(ctx.kept) if dropout else attended
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         into = [grads[0].new_empty(ctx.shape) for _ in range(3)]
+        of_row = grads[0] if ctx.kept == 1 else grads[0] * ctx.kept
         saved = ctx.saved_tensors
         for n, group in enumerate(ctx.groups):
-            q, k, v, weights, kept, used = saved[6 * n : 6 * n + 6]
-            grad = _take(grads[0], group)
+            q, k, v, weights, places, used = saved[6 * n : 6 * n + 6]
+            grad = take_group(of_row, group)
             of_weights = torch.bmm(grad, v.transpose(1, 2)).to(weights.dtype)
-            if kept is not None:
-                of_weights *= kept
+            if places is not None:
+                of_weights *= places.to(weights.dtype)
             of_scores = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype).to(q.dtype)
             of_scores_t = of_scores.transpose(1, 2)
             states = torch.bmm(of_scores, k), torch.bmm(of_scores_t, q), torch.bmm(used.transpose(1, 2), grad)
             for row, one in zip(into, states, strict=True):
-                _put(row, group, one)
+                put_group(row, group, one)
         into[0] *= ctx.scaling
         return *into, None, None, None
+
+
+def _without_dropout(query: Tensor, key: Tensor, value: Tensor, scaling: float, groups: list[Group]) -> Tensor:
+    """What _Attention gives without dropout, by torch's scaled_dot_product_attention, which is faster in float32."""
+    attended = []
+    parts = (row.split([group.stop - group.start for group in groups]) for row in (query, key, value))
+    for group, *tokens in zip(groups, *parts, strict=True):
+        q, k, v = (_pad(one, group) for one in tokens)
+        mask = None if group.bias is None else group.bias[:, None]
+        states = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)
+        attended.append(_unpad(states, group))
+    return torch.cat(attended)
 
 
 def packed_attention(
@@ -143,9 +169,11 @@ def packed_attention(
     unknown = [name for name in ("sliding_window", "softcap", "position_bias", "s_aux") if kwargs.get(name) is not None]
     if unknown or attention_mask is not None or getattr(module, "is_causal", False) or query.shape != key.shape:
         raise ValueError(f"a packed row cannot be attended to with a mask of the model's or {', '.join(unknown)}")
-    rows = (states[0].transpose(0, 1) for states in (query, key, value))
-    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return _Attention.apply(*rows, scaling, dropout, groups)[None], None  # pyright: ignore[reportOptionalSubscript]
+    q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
+    scaling = 1 / math.sqrt(query.shape[-1]) if scaling is None else scaling
+    if query.dtype == torch.float32 and not dropout:
+        return _without_dropout(q, k, v, scaling, groups)[None], None
+    return _Attention.apply(q, k, v, scaling, dropout, groups)[None], None  # pyright: ignore[reportOptionalSubscript]
 
 
 AttentionInterface.register(PACKED, packed_attention)
@@ -160,7 +188,9 @@ def takes_packing(network: nn.Module, base: PreTrainedModel, position_offset: in
     """
     if base.config._attn_implementation != "sdpa":
         return False
-    sequences = [[1, 2, 3, 4, 5], [1, 2, 3]]
+    mask = getattr(base.config, "mask_token_id", None)  # a network that counts a row's masks mixes its sequences
+    long = [1, 2, 3, 4, 5] * 3
+    sequences = [long if mask is None else [*long, mask, mask], [1, 2, 3]]  # two groups
     lengths = [len(one) for one in sequences]
     weight = next(network.parameters())
 
@@ -178,8 +208,8 @@ def takes_packing(network: nn.Module, base: PreTrainedModel, position_offset: in
             base.set_attn_implementation(PACKED)
             blind, together = ask(row, positions), ask(row, positions, groups=group_lengths(lengths))
             taken = float((together - apart).norm()) <= AGREE[weight.dtype] * float((blind - apart).norm())
-    except (TypeError, ValueError, RuntimeError):  # it hands no groups to its attention, or attends in another way
-        pass
+    except (TypeError, ValueError, RuntimeError, IndexError):
+        pass  # it hands no groups to its attention, attends in another way, or has no such token or position
     finally:
         network.train(training)
         if not taken:

@@ -16,9 +16,7 @@ from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface
 
-from trainers.backbones.packed import Group
-from trainers.backbones.packed import _put as put_group
-from trainers.backbones.packed import _take as take_group
+from trainers.backbones.packed import Group, put_group, take_group
 
 PACKED_CAUSAL = "ablatune_packed_causal"  # its name among transformers' attentions
 SHORT = 64  # keys up to which attention is written out, in bfloat16 on a CPU, where SDPA takes more than twice as long

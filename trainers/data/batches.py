@@ -58,28 +58,11 @@ def deal(update: Numbers, lengths: Numbers, *, rank: int, world: int, micro: int
     return [share[i : i + micro] for i in range(0, len(share), micro)]
 
 
-def packed_batches(lengths: Numbers, max_tokens: int) -> list[np.ndarray]:
-    """Batches for scoring rows without padding, longest first, of at most max_tokens tokens (one row at the least).
-
-    >>> [batch.tolist() for batch in packed_batches([3, 9, 2, 4], 9)]
-    [[1], [3, 0, 2]]
-    """
-    batches: list[list[int]] = []
-    held = max_tokens
-    for i in np.argsort(-np.asarray(lengths), kind="stable").tolist():
-        held += int(lengths[i])
-        if held > max_tokens or not batches:
-            batches.append([])
-            held = int(lengths[i])
-        batches[-1].append(i)
-    return [np.array(batch) for batch in batches]
-
-
-def evaluation_batches(lengths: Numbers, n_rows: int, max_tokens: int) -> list[np.ndarray]:
+def evaluation_batches(lengths: Numbers, n_rows: int, max_tokens: int, *, packed: bool = False) -> list[np.ndarray]:
     """Batches for scoring, longest first, of at most max_tokens tokens once padded (one example at the least).
 
     lengths are of each example's longest row, n_rows its rows. A batch ends, too, where padding would pass MOST_PADDING
-    of it.
+    of it; packed says that none is computed.
 
     >>> [[batch.tolist() for batch in evaluation_batches([10, 2, 9, 10], 1, most)] for most in (20, 100)]
     [[[0, 3], [2], [1]], [[0, 3, 2], [1]]]
@@ -92,7 +75,8 @@ def evaluation_batches(lengths: Numbers, n_rows: int, max_tokens: int) -> list[n
         longest = sizes[order[first]]
         real = sizes[order[first : first + max(1, max_tokens // (longest * n_rows))]].cumsum()
         padded = longest * np.arange(1, len(real) + 1)
-        fits = real >= (1 - MOST_PADDING) * padded  # what comes is shorter still: never again once it is not
+        # what comes is shorter still: never again once it does not fit
+        fits = real >= (0 if packed else 1 - MOST_PADDING) * padded
         batches.append(order[first : first + int(fits.sum())])
         first += len(batches[-1])
     return batches

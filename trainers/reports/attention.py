@@ -16,6 +16,7 @@ from heads.errors import InputError
 from heads.masked_lm import mask_tokens
 from trainers.backbones.load import load_backbone, load_tokenizer
 from trainers.config import BackboneConfig, ReportConfig
+from trainers.garbage import search_as_usual
 from trainers.reports.command import compose
 from trainers.reports.figures import (
     INK,
@@ -55,6 +56,7 @@ def report_attention(config: ReportConfig) -> None:
     Raises:
         InputError: a backbone does not exist, has no attention, or has no such layer.
     """
+    search_as_usual()  # the libraries are imported
     folder = Path(config.output or "outputs/attention")
     found = [attention_of(_backbone(name), config.text, config.layer) for name in config.attention]
     plots = [*(attention_plot(one) for one in found), targets_plot(found[0].tokens)]

@@ -9,6 +9,7 @@ from typing import Any
 
 from heads.errors import InputError
 from trainers.config import ReportConfig
+from trainers.garbage import search_as_usual
 from trainers.reports import contents
 from trainers.reports.curve_plots import curve_plots
 from trainers.reports.figures import Plot, make_folder, write_plot
@@ -45,6 +46,7 @@ def report(config: ReportConfig) -> None:
     Raises:
         InputError: the folder holds no run.
     """
+    search_as_usual()  # the libraries are imported
     assert config.runs is not None
     folder = Path(config.output or Path(config.runs) / "report")
     made = write_report(Path(config.runs), folder, config.reference)

@@ -37,7 +37,7 @@ from trainers.backbones.load import position_offset
 from trainers.backbones.packed import group_lengths
 from trainers.backbones.packed_causal import PACKED_CAUSAL, SHORT, keep_start
 from trainers.backbones.tree import REFUSALS, pair_bias, takes_trees, window
-from trainers.data.batches import evaluation_batches, packed_batches
+from trainers.data.batches import evaluation_batches
 
 PASS = 1024  # tokens of a packed row: more take more memory, and no less time for each
 WORTH = 256  # tokens: about what it costs to ask a model whether it takes something
@@ -121,7 +121,7 @@ class Scorer:
         sizes = [self.batch_tokens(item) for item in items]
         causal = [item for item in items if isinstance(item, Candidates)]
         if causal and self._layout_of(causal) == "packed":
-            return packed_batches(sizes, min(max_tokens, PASS))
+            return evaluation_batches(sizes, 1, min(max_tokens, PASS), packed=True)
         return evaluation_batches(sizes, 1, max_tokens)
 
     def batch_tokens(self, item: Item) -> int:
