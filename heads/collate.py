@@ -7,7 +7,7 @@ Or they stand in one row of all the batch's tokens, (N,), without padding.
 # B examples, C sequences per example, R rows per example (C or 1), T tokens, N tokens of the whole batch, S sequences
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from torch import Tensor
 
 from heads.layouts import Encoded
 from heads.tree import Side, lay_trees
+
+AnyBatch = TypeVar("AnyBatch", bound=NamedTuple)
 
 
 class Batch(NamedTuple):
@@ -24,7 +26,7 @@ class Batch(NamedTuple):
     is a token; or R is 1, a row that all of an example's sequences share, and branch is as in heads/tree.py. It is -1
     where there is padding. extract_position (counted from the row's first place) and sequence_mask (0 where an example
     has fewer than C sequences) are (B, C); labels and weight are (B,). labels is not to be read where it is NaN or -1
-    (unlabelled); weight is 0 for an example that only fills a place.
+    (unlabelled); weight is 0 for an example that only fills a place. side is where rows are padded.
     """
 
     input_ids: Tensor
@@ -36,6 +38,7 @@ class Batch(NamedTuple):
     sequence_mask: Tensor
     labels: Tensor
     weight: Tensor
+    side: Side = "right"
 
     @property
     def shared(self) -> bool:
@@ -104,7 +107,7 @@ def collate(rows: Sequence[Row], *, pad_id: int, side: Side = "right") -> Batch:
             positions[b, c, span] = np.arange(length)
             extract[b, c] = first + encoded.extract_position[c]
             present[b, c] = 1
-    return _batch(rows, input_ids, mask, types, positions, mask - 1, extract, present)
+    return _batch(rows, side, input_ids, mask, types, positions, mask - 1, extract, present)
 
 
 def collate_shared(rows: Sequence[Row], *, pad_id: int, side: Side = "right") -> Batch:
@@ -129,7 +132,7 @@ def collate_shared(rows: Sequence[Row], *, pad_id: int, side: Side = "right") ->
             present[b, c] = 1
     mask = (trees.branch >= 0).astype(np.int64)
     of_tokens = (trees.input_ids, mask, np.zeros_like(mask), trees.position_ids, trees.branch)
-    return _batch(rows, *(array[:, None] for array in of_tokens), extract, present)
+    return _batch(rows, side, *(array[:, None] for array in of_tokens), extract, present)
 
 
 def collate_packed(rows: Sequence[Row]) -> PackedBatch:
@@ -166,12 +169,20 @@ def collate_packed(rows: Sequence[Row]) -> PackedBatch:
     )
 
 
-def _batch(rows: Sequence[Row], *arrays: np.ndarray) -> Batch:
+def _batch(rows: Sequence[Row], side: Side, *arrays: np.ndarray) -> Batch:
     return Batch(
         *(torch.from_numpy(array) for array in arrays),
         labels=_labels([row.label for row in rows]),
         weight=_weights(rows),
+        side=side,
     )
+
+
+def on_device(batch: AnyBatch, device: torch.device, *, non_blocking: bool = False) -> AnyBatch:
+    """The batch with its tensors on a device; from pinned memory, non_blocking does not wait for them."""
+    fields: Any = batch
+    moved = (one.to(device, non_blocking=non_blocking) if isinstance(one, Tensor) else one for one in fields)
+    return type(batch)(*moved)
 
 
 def _weights(rows: Sequence[Row]) -> Tensor:

@@ -13,6 +13,7 @@ from heads.errors import InputError
 from heads.language_model import sequence_lm_loss
 from heads.masked_lm import IGNORED, MaskedBatch, masked_lm_loss, next_sentence_loss
 from trainers.backbones.load import Backbone, check_family, check_lm_head, load_backbone, load_tokenizer
+from trainers.backbones.padding import needs_mask
 from trainers.build import check_ids
 from trainers.config import BackboneConfig
 from trainers.objectives import Losses
@@ -36,12 +37,14 @@ class NextWord(nn.Module):
     def __init__(self, full: PreTrainedModel) -> None:
         super().__init__()
         self.full = full
+        self.needs_mask = needs_mask(full)
 
     def forward(self, batch: Batch) -> Words:
         """The loss of each block; the batch is (B, 1, T)."""
         ids_BT, mask_BT = batch.input_ids[:, 0], batch.attention_mask[:, 0]
         full: Any = self.full
-        hidden_BTD = full.base_model(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state
+        told = mask_BT if self.needs_mask or batch.side == "left" else None
+        hidden_BTD = full.base_model(input_ids=ids_BT, attention_mask=told).last_hidden_state
         loss_B = sequence_lm_loss(hidden_BTD, ids_BT, mask_BT, full.get_output_embeddings().weight)
         return Words(loss_B, mask_BT.sum(dim=1) - 1)
 

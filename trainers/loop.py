@@ -15,6 +15,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 from torch import nn
 from tqdm.auto import tqdm
 
+from heads.collate import on_device
 from heads.errors import InputError
 from trainers.data.batches import Numbers, Place, deal, evaluation_batches
 from trainers.data.corpus import Blocks
@@ -172,7 +173,7 @@ def _backward(training: Training, split: Batches, places: list[Place], scale: fl
     """Add one micro-batch's gradient; returns sums of task loss and LM loss, and its real and padded tokens."""
     accelerator = training.accelerator
     batch = split.batch(places, training.pad_id)
-    batch = type(batch)(*(tensor.to(accelerator.device) for tensor in batch))
+    batch = on_device(batch, accelerator.device)
     losses = training.objective(training.model(batch), batch)
     each_B = (losses.task + training.objective.lm_coef * losses.lm) * batch.weight
     accelerator.backward(each_B.sum() * scale)
@@ -193,7 +194,7 @@ def held_out_loss(
     for n in range(-(-len(batches) // accelerator.num_processes)):
         chosen = mine[n] if n < len(mine) else batches[0]  # a forward pass is a collective act
         batch = text.batch([(indices[i], 1.0) for i in chosen], pad_id)
-        batch = type(batch)(*(tensor.to(accelerator.device) for tensor in batch))
+        batch = on_device(batch, accelerator.device)
         with torch.inference_mode():
             words = model(batch)
         if n < len(mine):
@@ -222,7 +223,7 @@ def predict(
     bar = tqdm(total=total, desc=desc, unit="ex", leave=False, disable=not accelerator.is_main_process or desc is None)
     for indices in mine:
         batch = split.batch([(i, 1.0) for i in indices], pad_id)
-        batch = type(batch)(*(tensor.to(accelerator.device) for tensor in batch))
+        batch = on_device(batch, accelerator.device)
         with torch.inference_mode():
             logits = model(batch, lm=False).logits.float().cpu().numpy()
         found.append((indices, logits))

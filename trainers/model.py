@@ -16,6 +16,7 @@ from heads.readout import extract_state
 from heads.tree import tree_mask
 from trainers.backbones.load import position_offset
 from trainers.backbones.packed import group_lengths, takes_packing
+from trainers.backbones.padding import needs_mask
 from trainers.backbones.tree import pair_bias, takes_trees
 
 
@@ -49,6 +50,7 @@ class TaskModel(nn.Module):
         self.takes_types = getattr(base.config, "type_vocab_size", 0) > 1 and "token_type_ids" in accepted
         self.takes_positions = "position_ids" in accepted
         self.position_offset = position_offset(base)
+        self.needs_mask = needs_mask(backbone)
 
     def forward(self, batch: Batch | PackedBatch, lm: bool = True) -> Outputs:
         """Logits, and LM losses where both the model's lm and this one are true; the batch is (B, C or 1, T) or packed.
@@ -60,8 +62,12 @@ class TaskModel(nn.Module):
             return Outputs(self._packed(batch), None)
         flat = (-1, batch.input_ids.shape[-1])
         input_ids, branch = batch.input_ids.view(flat), batch.branch.view(flat)
-        mask = pair_bias(tree_mask(branch), self._dtype) if batch.shared else batch.attention_mask.view(flat)
+        real_NT = batch.attention_mask.view(flat)
+        mask = pair_bias(tree_mask(branch), self._dtype) if batch.shared else real_NT
         extra = self._extra(batch.token_type_ids.view(flat), batch.position_ids.view(flat))
+        if not (batch.shared or self.needs_mask) and batch.side == "right":
+            # From positions that begin anew at a pad, transformers would make a mask, as for packed sequences
+            mask, _ = None, extra.pop("position_ids", None)
         hidden_NTD = self.backbone(input_ids=input_ids, attention_mask=mask, **extra).last_hidden_state
         present_BC = batch.sequence_mask
         logits = self._logits(extract_state(hidden_NTD, batch.extract_position.view(len(hidden_NTD), -1)), present_BC)
@@ -70,7 +76,7 @@ class TaskModel(nn.Module):
         weight = (self.lm_head or base_of(self.backbone).get_input_embeddings()).weight
         if batch.shared:
             return Outputs(logits, tree_lm_loss(hidden_NTD, input_ids, branch, present_BC, weight))
-        losses = sequence_lm_loss(hidden_NTD, input_ids, mask, weight)
+        losses = sequence_lm_loss(hidden_NTD, input_ids, real_NT, weight)
         return Outputs(logits, losses.view(present_BC.shape))
 
     def _packed(self, batch: PackedBatch) -> Tensor:

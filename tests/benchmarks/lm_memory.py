@@ -74,7 +74,7 @@ def build(args: argparse.Namespace) -> tuple[Any, Any, torch.device]:
     from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel
 
     from heads.classification import ClassificationHead
-    from heads.collate import Row, collate
+    from heads.collate import Row, collate, on_device
     from heads.layouts import Encoded
     from trainers.backbones.openai_gpt import use_fast_attention
     from trainers.model import TaskModel
@@ -88,7 +88,7 @@ def build(args: argparse.Namespace) -> tuple[Any, Any, torch.device]:
     ids = torch.randint(config.vocab_size, (args.batch, args.tokens)).tolist()
     rows = [Row(Encoded([], [one], [len(one) - 1], [len(one)]), n % 2) for n, one in enumerate(ids)]
     batch = collate(rows, pad_id=0)
-    return model, type(batch)(*(tensor.to(device) for tensor in batch)), device
+    return model, on_device(batch, device), device
 
 
 def side(args: argparse.Namespace) -> dict[str, float]:

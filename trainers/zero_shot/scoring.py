@@ -201,12 +201,12 @@ class Scorer:
 
         Plainly causal rows that are padded on the right need no mask: no token sees the padding after it.
         """
-        mask = None
-        if not (causal and self.side == "right"):
+        mask, plain = None, causal and self.side == "right"
+        if not plain:
             mask = pad(reading.attention_mask.to(self.device), (start, 0), value=1)
             if mask.dim() == 3:
                 mask = pair_bias(mask, self.dtype)
-        if self.takes_positions:
+        if self.takes_positions and (start or not plain):  # positions that begin anew at a pad would become a mask
             extra["position_ids"] = reading.position_ids.to(self.device) + self.position_offset + start
         n_tokens = start + reading.input_ids.shape[1]
         with torch.inference_mode(), self._only(reading.states), self._attention(n_tokens, packed="groups" in extra):
