@@ -16,7 +16,7 @@ from torch import Tensor
 from heads.layouts import Encoded
 from heads.tree import Side, lay_trees
 
-AnyBatch = TypeVar("AnyBatch", bound=NamedTuple)
+AnyBatch = TypeVar("AnyBatch")  # Batch, PackedBatch, or another NamedTuple whose fields are mostly tensors
 
 
 class Batch(NamedTuple):
@@ -181,8 +181,8 @@ def _batch(rows: Sequence[Row], side: Side, *arrays: np.ndarray) -> Batch:
 def on_device(batch: AnyBatch, device: torch.device, *, non_blocking: bool = False) -> AnyBatch:
     """The batch with its tensors on a device; from pinned memory, non_blocking does not wait for them."""
     fields: Any = batch
-    moved = (one.to(device, non_blocking=non_blocking) if isinstance(one, Tensor) else one for one in fields)
-    return type(batch)(*moved)
+    make: Any = type(batch)
+    return make(*(one.to(device, non_blocking=non_blocking) if isinstance(one, Tensor) else one for one in fields))
 
 
 def _weights(rows: Sequence[Row]) -> Tensor:
