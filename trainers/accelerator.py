@@ -1,7 +1,6 @@
 """Accelerate, as it was launched and configured."""
 
 import ctypes
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import is_initialized
+from accelerate.utils import parse_flag_from_env
 
 from heads.errors import InputError
+from trainers.accelerate_launch import asks_for_precision
 from trainers.garbage import search_as_usual
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
@@ -25,7 +26,7 @@ def start_accelerator(mixed_precision: str | None, trackers: list[Any], folder: 
     _keep_freed_memory()
     search_as_usual()  # the libraries are imported
     try:
-        return Accelerator(
+        accelerator = Accelerator(
             mixed_precision=mixed_precision,
             log_with=trackers or None,
             project_dir=str(folder),
@@ -38,16 +39,20 @@ def start_accelerator(mixed_precision: str | None, trackers: list[Any], folder: 
             f"mixed_precision={mixed_precision}: this process has run with another precision, and Accelerate "
             "keeps one for good: start a command of its own for each"
         ) from error
+    if accelerator.device.type == "cuda":
+        # What is left in float32 is multiplied in TF32, as cuDNN does without being told (the LSTM's products)
+        torch.set_float32_matmul_precision("high")
+    return accelerator
 
 
 def usual_precision() -> str | None:
-    """The precision of a run that names none: accelerate's where it was configured, or is at work in this process.
+    """The precision of a run that names none: accelerate's where it was told one, or is at work in this process.
 
     Otherwise bf16 where the hardware multiplies in it, and no (float32) elsewhere.
     """
-    if is_initialized() or "ACCELERATE_MIXED_PRECISION" in os.environ:
+    if is_initialized() or asks_for_precision():
         return None
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and not parse_flag_from_env("ACCELERATE_USE_CPU"):
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
     able = torch.cpu.get_capabilities()
     return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "no"

@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from heads.errors import InputError
+from trainers.accelerate_launch import use_physical_cores
 from trainers.choose import nearest
 from trainers.config import SearchConfig
 from trainers.garbage import search_seldom
@@ -91,6 +92,7 @@ def recipe(
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that errors come here, to be said in one line
             # Read when torch is first imported: waiting threads sleep, so that a busy neighbour costs little.
             os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+            use_physical_cores()
             search_seldom()
             entry, kind = _entry(sys.argv[1:], name, schema, objectives or {})
             register(entry, kind)

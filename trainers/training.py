@@ -30,8 +30,7 @@ def open_run(config: Config) -> tuple[Config, Path, Accelerator]:
         InputError: the folder holds another run, or a tracker or the precision is not to be had.
     """
     folder = Path(config.run_dir)
-    # A classifier's quality was compared in bfloat16, so that it is the usual one there
-    precision = config.mixed_precision or (usual_precision() if isinstance(config, FinetuneConfig) else None)
+    precision = config.mixed_precision or usual_precision()
     accelerator = start_accelerator(precision, tracking.trackers(config.tracking, folder), folder)
     with accelerator.main_process_first():
         if accelerator.is_main_process:

@@ -25,6 +25,7 @@ TASK = (
     "train.eval_train_rows=8",
     "data_order_seed=4",
     "train.batch_size=5",
+    "mixed_precision=no",  # to be compared bit for bit with a run in this process
 )
 
 TWO = (sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2",

@@ -67,7 +67,7 @@ class FinetuneConfig:
     n_frozen: int | None = None  # 0 embeddings, k embeddings and k blocks are not trained; null trains everything
     n_trained: int | None = None  # top blocks, with what stands above them, that alone are trained; null trains all
     n_reinit: int = 0  # top blocks (and pooler) initialised anew (Zhang et al. 2020)
-    # no, bf16, fp16; null is what accelerate was configured with, else bf16 where the hardware multiplies in it
+    # no, bf16, fp16; null is what accelerate was told, else bf16 where the hardware multiplies in it
     mixed_precision: str | None = None
     run_dir: str = MISSING
     overwrite: bool = False  # set the finished run in run_dir aside and start anew

@@ -50,7 +50,8 @@ class LmConfig:
     tracking: TrackingConfig = MISSING
     head: HeadConfig = MISSING  # a backbone's file chooses it for tasks; it is not read here
     seed: int = 0
-    mixed_precision: str | None = None  # no, bf16, fp16; null is what accelerate was configured with, else no
+    # no, bf16, fp16; null is what accelerate was told, else bf16 where the hardware multiplies in it
+    mixed_precision: str | None = None
     run_dir: str = MISSING
     overwrite: bool = False  # set the finished run in run_dir aside and start anew
 

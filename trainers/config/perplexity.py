@@ -18,7 +18,8 @@ class PerplexityConfig:
     n_ctx: int = 512  # tokens of a block; a block's first token is not predicted
     eval_tokens: int = 8192  # padded tokens in a batch
     seed: int = 0  # of the words that are masked (BERT), as pretraining draws them for its held-out text
-    mixed_precision: str | None = None  # no, bf16, fp16; null is what accelerate was configured with, else no
+    # no, bf16, fp16; null is what accelerate was told, else bf16 where the hardware multiplies in it
+    mixed_precision: str | None = None
     run_dir: str = MISSING
     overwrite: bool = False  # set the finished run in run_dir aside and start anew
     tracking: TrackingConfig = MISSING

@@ -70,7 +70,8 @@ class PretrainConfig:
     objective: ObjectiveConfig = MISSING
     tokenizer: str | None = None  # a folder with a tokenizer; null trains one on the corpus
     seed: int = 0
-    mixed_precision: str | None = None  # no, bf16, fp16; null is what accelerate was configured with, else no
+    # no, bf16, fp16; null is what accelerate was told, else bf16 where the hardware multiplies in it
+    mixed_precision: str | None = None
     save_dtype: str = "float32"  # of the model's file: float32, float16 or bfloat16
     run_dir: str = MISSING
     overwrite: bool = False  # set the finished run in run_dir aside and start anew
