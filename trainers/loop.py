@@ -1,8 +1,9 @@
 """The training loop, the prediction loop and that of a held-out loss, over Accelerate; the only ones there are."""
 
+import itertools
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple, Protocol
@@ -15,12 +16,12 @@ from accelerate.utils.memory import should_reduce_batch_size
 from torch import nn
 from tqdm.auto import tqdm
 
-from heads.collate import on_device
 from heads.errors import InputError
 from trainers.data.batches import Numbers, Place, deal, evaluation_batches
 from trainers.data.corpus import Blocks
 from trainers.data.encode import Split
 from trainers.data.pairs import MaskedPairs
+from trainers.loader import Loader
 from trainers.objectives import Losses
 
 # What the loop reads: examples of known lengths, and batches of them as NamedTuples of tensors, among them input_ids,
@@ -103,23 +104,28 @@ def train_epoch(training: Training, split: Batches, updates: Sequence[Numbers]) 
     """
     progress = training.progress
     training.model.train()
-    for update in updates[progress.updates_in_epoch :]:
-        began = time.perf_counter()
-        record = _update(training, split, update)
-        progress.seconds += time.perf_counter() - began
-        progress.step += 1
-        progress.updates_in_epoch += 1
-        progress.examples += len(update)
-        progress.task_loss_in_epoch += record.task_loss * len(update)
-        progress.examples_in_epoch += len(update)
-        yield record
+    with Loader(split, training.pad_id, training.accelerator.device) as load:
+        for n in range(progress.updates_in_epoch, len(updates)):
+            update = updates[n]
+            began = time.perf_counter()
+            record = _update(training, split, load, updates[n : n + 2])
+            progress.seconds += time.perf_counter() - began
+            progress.step += 1
+            progress.updates_in_epoch += 1
+            progress.examples += len(update)
+            progress.task_loss_in_epoch += record.task_loss * len(update)
+            progress.examples_in_epoch += len(update)
+            yield record
 
 
-def _update(training: Training, split: Batches, update: Numbers) -> StepRecord:
-    """One update; where memory runs out, again with half the micro-batch and the same examples and weights."""
+def _update(training: Training, split: Batches, load: Loader, updates: Sequence[Numbers]) -> StepRecord:
+    """The first of two updates; where memory runs out, again with half the micro-batch, all else as it was.
+
+    The second is what comes next, for the background to load.
+    """
     while True:
         try:
-            return _attempt(training, split, update)
+            return _attempt(training, split, load, updates)
         except RuntimeError as error:
             progress = training.progress
             if not should_reduce_batch_size(error) or progress.micro_batch_size == 1:
@@ -135,12 +141,14 @@ def _update(training: Training, split: Batches, update: Numbers) -> StepRecord:
             training.accelerator.print(f"Out of memory: going on with micro-batches of {progress.micro_batch_size}.")
 
 
-def _attempt(training: Training, split: Batches, update: Numbers) -> StepRecord:
+def _attempt(training: Training, split: Batches, load: Loader, updates: Sequence[Numbers]) -> StepRecord:
     accelerator, progress = training.accelerator, training.progress
-    world = accelerator.num_processes
-    micro_batches = deal(
-        update, split.lengths, rank=accelerator.process_index, world=world, micro=progress.micro_batch_size
+    world, update = accelerator.num_processes, updates[0]
+    micro_batches, *following = (
+        deal(one, split.lengths, rank=accelerator.process_index, world=world, micro=progress.micro_batch_size)
+        for one in updates
     )
+    load.announce([*micro_batches, *itertools.chain(*following)])
     sums = torch.zeros(4, device=accelerator.device)
     for n, places in enumerate(micro_batches):
         last = n == len(micro_batches) - 1
@@ -148,7 +156,7 @@ def _attempt(training: Training, split: Batches, update: Numbers) -> StepRecord:
         accelerator.gradient_state._set_sync_gradients(last)
         # DDP averages gradients once, in the last micro-batch's backward pass
         with nullcontext() if last or world == 1 else accelerator.no_sync(training.model):
-            sums += _backward(training, split, places, scale=world / len(update))
+            sums += _backward(training, load(places), scale=world / len(update))
     sums = accelerator.reduce(sums, "sum")
     task_loss, lm_loss = (sums[:2] / len(update)).tolist()
     loss = task_loss + training.objective.lm_coef * lm_loss
@@ -169,14 +177,11 @@ def _attempt(training: Training, split: Batches, update: Numbers) -> StepRecord:
     return StepRecord(loss, task_loss, lm_loss, lr, grad_norm)
 
 
-def _backward(training: Training, split: Batches, places: list[Place], scale: float) -> torch.Tensor:
+def _backward(training: Training, batch: Any, scale: float) -> torch.Tensor:
     """Add one micro-batch's gradient; returns sums of task loss and LM loss, and its real and padded tokens."""
-    accelerator = training.accelerator
-    batch = split.batch(places, training.pad_id)
-    batch = on_device(batch, accelerator.device)
     losses = training.objective(training.model(batch), batch)
     each_B = (losses.task + training.objective.lm_coef * losses.lm) * batch.weight
-    accelerator.backward(each_B.sum() * scale)
+    training.accelerator.backward(each_B.sum() * scale)
     sums = [(value * batch.weight).sum() for value in (losses.task, losses.lm, batch.n_tokens)]
     counted = torch.stack([value.detach().float() for value in sums])
     return torch.cat([counted, counted.new_tensor([batch.input_ids.numel()])])
@@ -191,18 +196,28 @@ def held_out_loss(
     batches = evaluation_batches([text.lengths[i] for i in indices], 1, max_tokens)
     sums = torch.zeros(2, device=accelerator.device, dtype=torch.float64)
     mine = batches[accelerator.process_index :: accelerator.num_processes]
-    for n in range(-(-len(batches) // accelerator.num_processes)):
-        chosen = mine[n] if n < len(mine) else batches[0]  # a forward pass is a collective act
-        batch = text.batch([(indices[i], 1.0) for i in chosen], pad_id)
-        batch = on_device(batch, accelerator.device)
+    n_mine = len(mine)
+    if n_mine < -(-len(batches) // accelerator.num_processes):
+        mine = [*mine, batches[0]]  # a forward pass is a collective act: every process makes as many
+    places = ([(indices[i], 1.0) for i in one] for one in mine)
+    for n, batch in enumerate(_each(text, places, pad_id, accelerator.device)):
         with torch.inference_mode():
             words = model(batch)
-        if n < len(mine):
+        if n < n_mine:
             sums += torch.stack([(words.loss.double() * words.n_targets).sum(), words.n_targets.sum().double()])
     total: Any = accelerator.reduce(sums, "sum")
     nats, n_targets = total.tolist()
     model.train(training)
     return nats, round(n_targets)
+
+
+def _each(source: Batches, batches: Iterable[list[Place]], pad_id: int, device: torch.device) -> Iterator[Any]:
+    """The batches of these places, one after the other."""
+    with Loader(source, pad_id, device) as load:
+        for places, following in itertools.pairwise(itertools.chain(batches, [None])):
+            assert places is not None
+            load.announce([places] if following is None else [places, following])
+            yield load(places)
 
 
 def predict(
@@ -221,9 +236,8 @@ def predict(
     found: list[tuple[np.ndarray, np.ndarray]] = []
     total = sum(map(len, mine))
     bar = tqdm(total=total, desc=desc, unit="ex", leave=False, disable=not accelerator.is_main_process or desc is None)
-    for indices in mine:
-        batch = split.batch([(i, 1.0) for i in indices], pad_id)
-        batch = on_device(batch, accelerator.device)
+    places = ([(i, 1.0) for i in indices] for indices in mine)
+    for indices, batch in zip(mine, _each(split, places, pad_id, accelerator.device), strict=True):
         with torch.inference_mode():
             logits = model(batch, lm=False).logits.float().cpu().numpy()
         found.append((indices, logits))
