@@ -53,8 +53,7 @@ class Loader:
         """Say which batches are next, in their order; what was announced otherwise before is forgotten."""
         if self.pool is None:
             return
-        coming = [places for places, _ in self.coming]
-        if coming != batches[: len(coming)]:
+        if any(places != other for (places, _), other in zip(self.coming, batches, strict=False)):
             self._forget()
         for places in batches[len(self.coming) :]:
             self.coming.append((places, self.pool.submit(self._make, places)))

@@ -40,10 +40,10 @@ def assert_same(one, other):
         assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
-@pytest.fixture(params=["once", "one ahead"])
+@pytest.fixture(params=["all at once", "one ahead"])
 def announced(request):
     """What is announced before the nth batch."""
-    return lambda n: ALL if n == 0 else ALL[n:] if request.param == "once" else ALL[n : n + 2]
+    return lambda n: ALL[n : n + 2] if request.param == "one ahead" else ALL[n:]
 
 
 def test_the_background_makes_the_same_batches_in_the_same_order(announced):
