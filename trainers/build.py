@@ -222,9 +222,12 @@ def pack_sequences(
 ) -> Split:
     """The split with all sequences of a batch in one row, where that is faster and the backbone gives the same states.
 
-    On a CPU, and for a bidirectional backbone whose attention is left to us.
+    On a CPU, and for a bidirectional backbone whose attention is left to us and that is not compiled: a compiler would
+    begin anew for each batch's groups of sequences.
     """
-    if not isinstance(model, TaskModel) or config.backbone.family != "bidirectional" or config.backbone.attention:
+    if not isinstance(model, TaskModel) or config.backbone.family != "bidirectional":
+        return split
+    if config.backbone.attention or config.train.compile:
         return split
     return replace(split, packed=device.type == "cpu" and model.takes_packing)
 

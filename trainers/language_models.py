@@ -48,6 +48,12 @@ class NextWord(nn.Module):
         loss_B = sequence_lm_loss(hidden_BTD, ids_BT, mask_BT, full.get_output_embeddings().weight)
         return Words(loss_B, mask_BT.sum(dim=1) - 1)
 
+    @property
+    def networks(self) -> list[nn.Module]:
+        """What torch.compile is for, as in TaskModel."""
+        base: Any = self.full.base_model
+        return [base]
+
 
 class MaskedWords(nn.Module):
     """A bidirectional language model with BERT's two heads, for masked words and for the next sentence."""
@@ -69,6 +75,12 @@ class MaskedWords(nn.Module):
         follows = getattr(full.cls, "seq_relationship", None)  # a model of masked words alone has none
         next_sentence = None if follows is None else follows(out.pooler_output)
         return Words(loss_B, (targets_BT != IGNORED).sum(dim=1), next_sentence)
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """What torch.compile is for, as in TaskModel."""
+        base: Any = self.full.base_model
+        return [base]
 
 
 @dataclass(frozen=True)

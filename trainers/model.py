@@ -114,6 +114,11 @@ class TaskModel(nn.Module):
         return self.takes_positions and takes_trees(self.backbone, self.position_offset)
 
     @property
+    def networks(self) -> list[nn.Module]:
+        """What torch.compile is for: nearly all of the work, and nothing that asks for a value in its midst."""
+        return [self.backbone]
+
+    @property
     def _dtype(self) -> torch.dtype:
         return next(self.backbone.parameters()).dtype
 

@@ -47,6 +47,12 @@ class TextToTextModel(nn.Module):
         words_BC = torch.stack([(target_BU != IGNORED).sum(dim=1) for target_BU in targets], dim=1)
         return Outputs(-nats_BC, nats_BC / words_BC)
 
+    @property
+    def networks(self) -> list[nn.Module]:
+        """What torch.compile is for, as in TaskModel."""
+        full: Any = base_of(self.backbone)
+        return [full.get_encoder(), full.get_decoder()]
+
     def _index(self, labels_B: Tensor) -> Tensor:
         """The row of targets that each label has; a score's is that of the nearest level."""
         return labels_B if self.low is None else ((labels_B - self.low) * LEVELS).round().long()

@@ -7,18 +7,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from accelerate import Accelerator
-from torch import nn
 from tqdm.auto import tqdm
 
 from trainers import checkpoints, tracking
 from trainers.accelerator import start_accelerator, usual_precision
+from trainers.compilation import compile_networks
 from trainers.config import FinetuneConfig, LmConfig, PerplexityConfig, PretrainConfig, TextConfig
 from trainers.config.nodes import TrainConfig
 from trainers.config.pretrain import PretrainTrainConfig
+from trainers.language_models import MaskedWords, NextWord
 from trainers.loop import Objective, Progress, Training
+from trainers.model import TaskModel
 from trainers.optim import build_optimizer, build_scheduler
 from trainers.runs import open_folder
 from trainers.shared import is_sharing
+from trainers.text_to_text import TextToTextModel
 
 Config = TypeVar("Config", PerplexityConfig, FinetuneConfig, PretrainConfig, LmConfig)
 
@@ -49,7 +52,7 @@ def close_run(accelerator: Accelerator) -> None:
 def prepare_training(
     config: FinetuneConfig | TextConfig,
     accelerator: Accelerator,
-    model: nn.Module,
+    model: TaskModel | TextToTextModel | NextWord | MaskedWords,
     groups: list[dict[str, Any]],
     objective: Objective,
     *,
@@ -64,6 +67,8 @@ def prepare_training(
     micro = train.micro_batch_size or math.ceil(train.batch_size / accelerator.num_processes)
     if accelerator.state.deepspeed_plugin is not None:  # it asks a loader for this, and ours is none of Accelerate's
         accelerator.state.deepspeed_plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = micro
+    if train.compile:
+        compile_networks(model.networks)
     prepared, optimizer, scheduler = accelerator.prepare(model, optimizer, scheduler)
     training = Training(
         accelerator=accelerator,

@@ -101,6 +101,7 @@ def ours(args: argparse.Namespace, folder: str) -> tuple[Ends, list[float]]:
     overrides = ["task=sst2", "backbone=tiny", "optim.name=adamw", "optim.schedule=constant", "optim.warmup=0"]
     overrides += [f"train.batch_size={len(split)}", f"train.max_steps={args.updates + 1}", f"run_dir='{folder}/run'"]
     overrides += [f"objective.lm_coef={args.lm_coef}", "mixed_precision=bf16", "zero_shot=none", "optim.lr=5e-5"]
+    overrides.append(f"train.compile={str(args.compile).lower()}")
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config: Any = OmegaConf.to_object(hydra.compose("finetune", overrides=overrides))
     config, _, accelerator = open_run(config)
@@ -200,6 +201,7 @@ def run(args: argparse.Namespace, model: str, length: int, side: str) -> dict[st
     command = [sys.executable, __file__, "--side", side, "--model", model, "--length", str(length)]
     for key in ("size", "batch_tokens", "updates", "lm_coef"):
         command += [f"--{key.replace('_', '-')}", str(getattr(args, key))]
+    command += ["--compile"] if args.compile else []
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1])
 
 
@@ -234,6 +236,7 @@ def main() -> None:
     parser.add_argument(
         "--lm-coef", type=float, default=0.0, help="weight of the auxiliary LM loss, which Trainer lacks"
     )
+    parser.add_argument("--compile", action="store_true", help="ours with train.compile=true")
     parser.add_argument("--updates", type=int, default=30, help="that are timed, after one that is not")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", choices=("base", "tiny"), default="base", help="tiny is to try the script")

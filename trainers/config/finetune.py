@@ -29,6 +29,7 @@ SPEED_ONLY = (
     "train.eval_tokens",
     "train.eval_train_rows",
     "train.checkpoint_every",
+    "train.compile",
     "zero_shot.tokens",
     "zero_shot.candidates",
     "curve.tokens",

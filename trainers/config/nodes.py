@@ -175,6 +175,9 @@ class TrainConfig:
     # A multiple-choice example's candidates share a row (heads/tree.py), or have one each; auto shares where the
     # backbone can. About three times faster; the same losses, but that dropout is drawn once for what they share.
     candidates: str = "auto"
+    # The backbone by torch.compile, once for rows of all lengths: for GPUs. On a CPU it pays back only after minutes.
+    # Same losses, with another draw of dropout.
+    compile: bool = False
 
     def __post_init__(self) -> None:
         """Names that exist, numbers in range."""

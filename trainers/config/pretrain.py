@@ -30,6 +30,7 @@ class PretrainTrainConfig:
     eval_every: int = 1000  # updates between held-out losses on eval_blocks
     eval_blocks: int = 64  # a seeded sample of the held-out blocks; all of them at the end
     eval_tokens: int = 8192  # padded tokens in a batch of evaluation
+    compile: bool = False  # the backbone by torch.compile, as in fine-tuning
 
     def __post_init__(self) -> None:
         """Numbers in range."""
