@@ -10,7 +10,7 @@ import os
 
 def is_launched() -> bool:
     """Whether this process was started by accelerate launch, or by one that was."""
-    return "ACCELERATE_DYNAMO_BACKEND" in os.environ  # it always writes that, and nobody else does
+    return "ACCELERATE_DYNAMO_MODE" in os.environ  # it always writes that, and nobody has a reason to type it
 
 
 def asks_for_precision() -> bool:

@@ -26,7 +26,7 @@ LAUNCH = (sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--num_
 @pytest.fixture
 def unconfigured(monkeypatch):
     """A process in which accelerate was neither configured nor started."""
-    for name in ("ACCELERATE_MIXED_PRECISION", "ACCELERATE_DYNAMO_BACKEND", "ACCELERATE_USE_CPU"):
+    for name in ("ACCELERATE_MIXED_PRECISION", "ACCELERATE_DYNAMO_MODE", "ACCELERATE_USE_CPU"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(accelerator, "is_initialized", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -66,7 +66,7 @@ def test_it_is_accelerates_where_that_was_told_one_or_is_at_work(unconfigured):
 @pytest.mark.parametrize(("said", "taken"), [("no", False), ("bf16", True), ("fp16", True), ("fp8", True)])
 def test_the_launcher_s_no_is_what_it_says_when_nobody_said_anything(unconfigured, said, taken):
     unconfigured.setenv("ACCELERATE_MIXED_PRECISION", said)
-    unconfigured.setenv("ACCELERATE_DYNAMO_BACKEND", "NO")
+    unconfigured.setenv("ACCELERATE_DYNAMO_MODE", "default")
     unconfigured.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
     assert accelerator.usual_precision() == (None if taken else "bf16")
 
@@ -103,7 +103,7 @@ def test_what_the_launcher_was_told_stays():
 def test_threads_are_a_process_s_share_of_the_cores(monkeypatch, launcher, given, processes, kept):
     monkeypatch.setattr(accelerate_launch, "physical_cores", lambda: 12)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
-    for name, value in (("ACCELERATE_DYNAMO_BACKEND", "NO" if launcher else None), ("OMP_NUM_THREADS", given)):
+    for name, value in (("ACCELERATE_DYNAMO_MODE", "default" if launcher else None), ("OMP_NUM_THREADS", given)):
         monkeypatch.delenv(name, raising=False)
         if value is not None:
             monkeypatch.setenv(name, value)

@@ -70,6 +70,13 @@ def test_a_compiled_run_has_the_same_losses_in_few_graphs(compose, graphs, tmp_p
         assert_same_weights(tmp_path / "compiled", tmp_path / "plain")
 
 
+@pytest.mark.parametrize("backbone", ["tiny", "tiny_bert"])
+def test_dropout_breaks_no_graph(compose, graphs, tmp_path, backbone):
+    settings = [one for one in RTE if one not in STILL]
+    finetune(compose(*settings, f"backbone={backbone}", "train.compile=true", f"run_dir={tmp_path}"))
+    assert len(graphs) == 2
+
+
 def test_what_is_saved_predicts_without_a_compiler(compose, graphs, tmp_path):
     finetune(compose(*RTE, "backbone=tiny_bert", "train.compile=true", f"run_dir={tmp_path}"))
     n_graphs = len(graphs)

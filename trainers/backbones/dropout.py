@@ -48,7 +48,7 @@ class _Dropped(torch.autograd.Function):
 
 
 class Dropout(nn.Dropout):
-    """nn.Dropout, drawn by draw_kept on a CPU."""
+    """nn.Dropout, drawn by draw_kept on a CPU, but in a graph of torch.compile, which draw_kept would break."""
 
     def forward(self, input: Tensor) -> Tensor:
         """The states with some of them dropped while training."""

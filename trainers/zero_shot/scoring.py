@@ -206,7 +206,8 @@ class Scorer:
             mask = pad(reading.attention_mask.to(self.device), (start, 0), value=1)
             if mask.dim() == 3:
                 mask = pair_bias(mask, self.dtype)
-        if self.takes_positions and (start or not plain):  # positions that begin anew at a pad would become a mask
+        # In rows of their own they are the model's own, and where they begin anew at a pad it would make a mask of them
+        if self.takes_positions and (start or not plain or "groups" in extra):
             extra["position_ids"] = reading.position_ids.to(self.device) + self.position_offset + start
         n_tokens = start + reading.input_ids.shape[1]
         with torch.inference_mode(), self._only(reading.states), self._attention(n_tokens, packed="groups" in extra):
