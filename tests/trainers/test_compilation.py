@@ -11,8 +11,10 @@ from datasets import Dataset
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from torch import nn
+from transformers import AutoModel
 
 from trainers import compilation
+from trainers.backbones.openai_gpt import use_fast_attention
 from trainers.config import LmConfig, PretrainConfig
 from trainers.finetune import finetune
 from trainers.finetune_lm import finetune_lm
@@ -75,6 +77,16 @@ def test_dropout_breaks_no_graph(compose, graphs, tmp_path, backbone):
     settings = [one for one in RTE if one not in STILL]
     finetune(compose(*settings, f"backbone={backbone}", "train.compile=true", f"run_dir={tmp_path}"))
     assert len(graphs) == 2
+
+
+def test_gpt_1_in_bfloat16_has_one_graph_for_all_lengths(tiny_model, graphs):
+    base = tiny_model(AutoModel, "openai-gpt", n_positions=300)
+    use_fast_attention(base)
+    compilation.compile_networks([base])
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        for length in (7, 9, 130, 131, 260, 300):
+            base(input_ids=torch.ones(2, length, dtype=torch.int64))
+    assert len(graphs) == 1
 
 
 def test_what_is_saved_predicts_without_a_compiler(compose, graphs, tmp_path):
