@@ -3,9 +3,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# Read by OpenMP when torch is first imported: waiting threads sleep, so that a busy neighbour costs little.
-export OMP_WAIT_POLICY := PASSIVE
-
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-real bench check format
 

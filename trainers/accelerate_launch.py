@@ -21,26 +21,3 @@ def asks_for_precision() -> bool:
     said = os.environ.get("ACCELERATE_MIXED_PRECISION")
     of_nobody = said is None or (said == "no" and is_launched())
     return not of_nobody or "ACCELERATE_DEEPSPEED_CONFIG_FILE" in os.environ
-
-
-def use_physical_cores() -> None:
-    """Let a launched process that was given one thread have its share of the machine's physical cores.
-
-    One process alone has what plain Python has: torch's own choice, the physical cores. To be called before torch is
-    imported.
-    """
-    if not is_launched() or os.environ.get("OMP_NUM_THREADS") != "1":
-        return
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if processes == 1:
-        del os.environ["OMP_NUM_THREADS"]
-    else:
-        os.environ["OMP_NUM_THREADS"] = str(max(1, physical_cores() // processes))
-
-
-def physical_cores() -> int:
-    """Of those processors that this process may run on."""
-    import psutil
-
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(allowed, psutil.cpu_count(logical=False) or allowed)

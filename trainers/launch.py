@@ -25,7 +25,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from heads.errors import InputError
-from trainers.accelerate_launch import use_physical_cores
 from trainers.choose import nearest
 from trainers.config import SearchConfig
 from trainers.garbage import search_seldom
@@ -34,6 +33,7 @@ from trainers.studies.launchers import check_launcher
 from trainers.studies.multirun import run_cell
 from trainers.studies.params import peft_methods, transfer_counts
 from trainers.studies.search import search as run_search
+from trainers.threads import set_threads
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 SHIPPED = Path(__file__).resolve().parent / "backbones" / "shipped"
@@ -90,9 +90,7 @@ def recipe(
 
         def main() -> None:
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that errors come here, to be said in one line
-            # Read when torch is first imported: waiting threads sleep, so that a busy neighbour costs little.
-            os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-            use_physical_cores()
+            set_threads()  # read when torch is first imported
             search_seldom()
             entry, kind = _entry(sys.argv[1:], name, schema, objectives or {})
             register(entry, kind)

@@ -13,7 +13,7 @@ import torch
 from accelerate.state import AcceleratorState
 from omegaconf import OmegaConf
 
-from trainers import accelerate_launch, accelerator
+from trainers import accelerator, threads
 from trainers.config import PretrainConfig
 from trainers.finetune import finetune
 from trainers.launch import CONF, register
@@ -74,7 +74,7 @@ def test_the_launcher_s_no_is_what_it_says_when_nobody_said_anything(unconfigure
 def launched(*flags, **environment):
     """What a script under accelerate launch has: its usual precision, torch's threads, and the number it was told."""
     code = (
-        "from trainers.accelerate_launch import use_physical_cores; use_physical_cores();"
+        "from trainers.threads import use_physical_cores; use_physical_cores();"
         "import os, torch; from trainers.accelerator import usual_precision;"
         "print(usual_precision(), torch.get_num_threads(), os.environ.get('OMP_NUM_THREADS'))"
     )
@@ -87,7 +87,7 @@ def launched(*flags, **environment):
 
 
 def test_a_launched_run_has_the_usual_precision_and_the_physical_cores(unconfigured):
-    assert launched() == (accelerator.usual_precision(), str(accelerate_launch.physical_cores()), "None")
+    assert launched() == (accelerator.usual_precision(), str(threads.physical_cores()), "None")
 
 
 def test_what_the_launcher_was_told_stays():
@@ -101,13 +101,13 @@ def test_what_the_launcher_was_told_stays():
      (False, "1", "1", "1"), (True, None, "1", None)],
 )  # fmt: skip
 def test_threads_are_a_process_s_share_of_the_cores(monkeypatch, launcher, given, processes, kept):
-    monkeypatch.setattr(accelerate_launch, "physical_cores", lambda: 12)
+    monkeypatch.setattr(threads, "physical_cores", lambda: 12)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
     for name, value in (("ACCELERATE_DYNAMO_MODE", "default" if launcher else None), ("OMP_NUM_THREADS", given)):
         monkeypatch.delenv(name, raising=False)
         if value is not None:
             monkeypatch.setenv(name, value)
-    accelerate_launch.use_physical_cores()
+    threads.use_physical_cores()
     assert os.environ.get("OMP_NUM_THREADS") == kept
 
 
