@@ -202,13 +202,15 @@ def test_many_runs_on_running_text_are_skipped_told_and_listed(tmp_path, recipe,
 
 
 def test_a_study_warns_of_runs_that_learned_nothing(tmp_path):
-    done = command(tmp_path, "-m", "+study=lm_coef", "seed=1,2", "objective.lm_coef=0", "optim.lr=1e-9")
+    done = command(
+        tmp_path, "-m", "+study=lm_coef", "seed=1,3", "objective.lm_coef=0", "optim.lr=1e-9", "data.eval_rows=60"
+    )
     assert done.returncode == 0, done.stderr
     degenerate = [name for name, file in results(tmp_path).items() if json.loads(file.read_text())["degenerate"]]
     assert len(degenerate) == 2
     [row] = table(tmp_path, "lm_coef", "tables/scores.csv")
     assert row["degenerate"] == "2"
-    warning = "Warning: 2 of 2 runs learned nothing (degenerate), and count in every mean: sst2, tiny (seed 1; 2)."
+    warning = "Warning: 2 of 2 runs learned nothing (degenerate), and count in every mean: sst2, tiny (seed 1; 3)."
     assert warning in done.stderr
     report = tmp_path / "outputs" / "studies" / "lm_coef" / "report"
     assert f'<p class="note warning">{warning}</p>' in (report / "report.html").read_text()
