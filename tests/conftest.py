@@ -25,7 +25,8 @@ import pytest  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 
 from trainers.config import FinetuneConfig  # noqa: E402
-from trainers.launch import CONF, SHIPPED, register  # noqa: E402
+from trainers.launch import SHIPPED, register  # noqa: E402
+from trainers.overrides import CONF  # noqa: E402
 
 
 @cache
@@ -95,6 +96,27 @@ def build_tiny(auto, model_type, seed=0, **changes):
 @pytest.fixture(scope="session")
 def tiny_model():
     return build_tiny
+
+
+@pytest.fixture
+def out_of_memory(monkeypatch):
+    """Called with n, lets training run out of memory with more than n examples at once, as a GPU does."""
+
+    def limit(n):
+        import torch
+
+        from trainers.model import TaskModel
+
+        forward = TaskModel.forward
+
+        def too_small(self, batch, lm=True):
+            if self.training and len(batch.labels) > n:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return forward(self, batch, lm)
+
+        monkeypatch.setattr(TaskModel, "forward", too_small)
+
+    return limit
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import pytest
 
 from heads import zero_shot
 from trainers import adapters, config, metrics, objectives, optim
-from trainers.launch import CONF
+from trainers.overrides import CONF
 from trainers.zero_shot import baselines, method
 
 ROOT = CONF.parent

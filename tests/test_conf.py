@@ -6,7 +6,7 @@ import pytest
 
 from heads.errors import InputError
 from trainers.config import FinetuneConfig, flat
-from trainers.launch import CONF
+from trainers.overrides import CONF
 from trainers.schedules import SCHEDULES
 
 EXPECTED = {

@@ -13,7 +13,7 @@ from trainers.config.zero_shot import METHODS
 from trainers.data.labels import discover
 from trainers.data.readers import READERS
 from trainers.data.records import SAMPLE
-from trainers.launch import CONF
+from trainers.overrides import CONF
 
 TASKS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
 OWN_FILES = {"single", "pair", "similarity", "choice"}

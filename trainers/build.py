@@ -19,7 +19,8 @@ from trainers.backbones.load import AUTO, Backbone, check_family, load_backbone,
 from trainers.backbones.transfer import add_embeddings, check_count, freeze, keep_layers, layer_of, n_layers
 from trainers.backbones.tree import window
 from trainers.config import FinetuneConfig
-from trainers.data.encode import Encoder, Split
+from trainers.data.encode import Encoder
+from trainers.data.split import Split
 from trainers.data.tokenizers import (
     SPECIALS,
     add_gpt1_specials,

@@ -12,7 +12,7 @@ from trainers import checkpoints
 from trainers.build import Foundation
 from trainers.config import FinetuneConfig
 from trainers.data.batches import epoch_updates
-from trainers.data.encode import Split
+from trainers.data.split import Split
 from trainers.loop import Training, predict, train_epoch
 from trainers.model import TaskModel
 from trainers.results import Predictions, one_prediction, read_logits

@@ -58,14 +58,8 @@ def prepare_text_run(
         InputError: the backbone has no positions for a whole block.
     """
     check_context("train.n_ctx", config.train.n_ctx, config.backbone, backbone.base)
-    groups = param_groups(
-        list(model.named_parameters()),
-        lr=config.optim.lr,
-        weight_decay=config.optim.weight_decay,
-        layer_decay=1.0,
-        layer_of=lambda name: 0,
-        n_layer=0,
-    )
+    decay = config.optim.weight_decay
+    groups = param_groups(list(model.named_parameters()), lr=config.optim.lr, weight_decay=decay)
     training, n_updates = prepare_training(
         config, accelerator, model, groups, Pretraining(), n_examples=len(text), pad_id=padding_id(tokenizer)
     )

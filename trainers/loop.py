@@ -19,8 +19,8 @@ from tqdm.auto import tqdm
 from heads.errors import InputError
 from trainers.data.batches import Numbers, Place, deal, evaluation_batches
 from trainers.data.corpus import Blocks
-from trainers.data.encode import Split
 from trainers.data.pairs import MaskedPairs
+from trainers.data.split import Split
 from trainers.loader import Loader
 from trainers.objectives import Losses
 

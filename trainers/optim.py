@@ -55,9 +55,9 @@ def param_groups(
     *,
     lr: float,
     weight_decay: float,
-    layer_decay: float,
-    layer_of: Callable[[str], int],
-    n_layer: int,
+    layer_decay: float = 1.0,
+    layer_of: Callable[[str], int] = lambda name: 0,
+    n_layer: int = 0,
 ) -> list[dict[str, Any]]:
     """Groups of the parameters that are trained, from the top layer down, matrices before vectors.
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from heads.errors import InputError
 from trainers.config import FinetuneConfig, TaskConfig
-from trainers.data.encode import Split
+from trainers.data.split import Split
 from trainers.metrics import score
 from trainers.runs import write_text
 

@@ -9,7 +9,7 @@ import numpy as np
 from heads.errors import InputError
 from trainers.config import PredictConfig, TaskConfig
 from trainers.data.records import load_split
-from trainers.launch import CONF
+from trainers.overrides import CONF
 from trainers.predict import Predictor
 from trainers.results import Predictions
 from trainers.runs import SET_ASIDE, read_config, read_result, read_yaml

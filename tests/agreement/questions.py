@@ -15,10 +15,11 @@ from omegaconf import OmegaConf
 from heads.example import Example
 from heads.prompts import Template, candidates, field_values
 from trainers.config import FinetuneConfig, PromptConfig, TaskConfig
-from trainers.data.encode import read_examples, source_names
+from trainers.data.examples import read_examples, source_names
 from trainers.data.labels import with_labels
 from trainers.data.records import load_split
-from trainers.launch import CONF, register
+from trainers.launch import register
+from trainers.overrides import CONF
 
 DELIMITER = " "  # lm-eval's own default between a context and a choice, and what our templates have before {answer}
 

@@ -30,12 +30,14 @@ from trainers.accelerator import start_accelerator
 from trainers.backbones.load import Backbone, load_backbone
 from trainers.build import assemble, lay_foundation, share_candidates
 from trainers.config import FinetuneConfig
-from trainers.data.encode import Split, encode_records
+from trainers.data.encode import encode_records
 from trainers.data.records import load_records
-from trainers.launch import CONF, register
+from trainers.data.split import Split
+from trainers.launch import register
 from trainers.loop import Training, predict, train_epoch
 from trainers.objectives import build_objective
 from trainers.optim import param_groups
+from trainers.overrides import CONF
 from trainers.training import prepare_training
 
 SIDES = ("shared", "separate", "Trainer")
@@ -178,14 +180,7 @@ def sides(args: argparse.Namespace) -> dict[str, Ours | Theirs]:
     full, head = transformers_own(foundation.backbone), nn.Linear(foundation.backbone.base.config.hidden_size, 1)
     head.load_state_dict(model.head.linear.state_dict())
     optim = config.optim
-    groups = param_groups(
-        list(model.named_parameters()),
-        lr=optim.lr,
-        weight_decay=optim.weight_decay,
-        layer_decay=1,
-        layer_of=lambda _: 0,
-        n_layer=0,
-    )
+    groups = param_groups(list(model.named_parameters()), lr=optim.lr, weight_decay=optim.weight_decay)
     objective = build_objective(config, labels)
     training, _ = prepare_training(
         config, accelerator, model, groups, objective, n_examples=args.rows, pad_id=foundation.pad_id

@@ -9,7 +9,6 @@ Each measurement is a process of its own, the sides in turn. README.md says what
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ import hydra
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from measuring import spread
 from omegaconf import OmegaConf
 from torch import nn
 from torch.utils.data import DataLoader
@@ -38,11 +38,13 @@ from trainers.accelerator import start_accelerator
 from trainers.build import assemble, lay_foundation
 from trainers.config import FinetuneConfig
 from trainers.data.batches import epoch_updates
-from trainers.data.encode import Split, encode_records
+from trainers.data.encode import encode_records
 from trainers.data.records import load_records
+from trainers.data.split import Split
 from trainers.finetune import prepare
-from trainers.launch import CONF, register
+from trainers.launch import register
 from trainers.loop import train_epoch
+from trainers.overrides import CONF
 
 TASKS = ("cola", "mrpc")
 DTYPES = {"fp32": "no", "bf16": "bf16"}
@@ -300,12 +302,6 @@ def shown(found: dict[str, Any], args: argparse.Namespace) -> str:
             ]
             ratios.append(f"| {task} | {mine}{'' if mine == yours else f' and {yours}'} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", *ratios, "", f"{torch.get_num_threads()} thread(s)"])
-
-
-def spread(values: Sequence[float], digits: int) -> str:
-    """The median, and the range where there are several."""
-    middle = f"{statistics.median(values):.{digits}f}"
-    return middle if len(values) == 1 else f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def main() -> None:

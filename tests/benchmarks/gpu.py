@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measuring import spread
 
 MODELS = ("gpt1", "bert_base")
 SIDES = ("ours", "Trainer")
@@ -69,7 +70,7 @@ def split_of(args: argparse.Namespace) -> Any:
     """The rows as an encoded split."""
     from datasets import Dataset
 
-    from trainers.data.encode import Split
+    from trainers.data.split import Split
 
     rows = draw_rows(args)
     n, length = len(rows), args.length
@@ -90,10 +91,11 @@ def ours(args: argparse.Namespace, folder: str) -> tuple[Ends, list[float]]:
     from omegaconf import OmegaConf
 
     from trainers.config import FinetuneConfig
-    from trainers.launch import CONF, register
+    from trainers.launch import register
     from trainers.loop import train_epoch
     from trainers.objectives import build_objective
     from trainers.optim import param_groups
+    from trainers.overrides import CONF
     from trainers.training import open_run, prepare_training
 
     model, split = build(args), split_of(args)
@@ -105,14 +107,8 @@ def ours(args: argparse.Namespace, folder: str) -> tuple[Ends, list[float]]:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config: Any = OmegaConf.to_object(hydra.compose("finetune", overrides=overrides))
     config, _, accelerator = open_run(config)
-    groups = param_groups(
-        list(model.named_parameters()),
-        lr=config.optim.lr,
-        weight_decay=config.optim.weight_decay,
-        layer_decay=1.0,
-        layer_of=lambda _: 0,
-        n_layer=0,
-    )
+    optim = config.optim
+    groups = param_groups(list(model.named_parameters()), lr=optim.lr, weight_decay=optim.weight_decay)
     objective = build_objective(config, config.task.labels)
     training, _ = prepare_training(config, accelerator, model, groups, objective, n_examples=len(split), pad_id=0)
     ends, losses = [], []
@@ -205,11 +201,6 @@ def run(args: argparse.Namespace, model: str, length: int, side: str) -> dict[st
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1])
 
 
-def spread(values: list[float], form: str) -> str:
-    """The median, with the range in brackets."""
-    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
-
-
 def line(args: argparse.Namespace, model: str, length: int, highest: float) -> tuple[str, dict[str, Any]]:
     """A line of the table, the sides in turn."""
     found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
@@ -221,7 +212,7 @@ def line(args: argparse.Namespace, model: str, length: int, highest: float) -> t
     args.model, args.length = model, length
     cost = operations(args)
     ratio = [a / b for a, b in zip(*rates.values(), strict=True)]
-    cells = [model, str(length), *(spread(rates[side], ".0f") for side in SIDES), spread(ratio, ".2f")]
+    cells = [model, str(length), *(spread(rates[side], 0) for side in SIDES), spread(ratio, 2)]
     cells += [f"{100 * statistics.median(rates[side]) * cost / highest:.1f} %" for side in SIDES]
     cells += [f"{found[side][0]['losses'][0]:.3f}" for side in SIDES]
     return f"| {' | '.join(cells)} |", {"model": model, "length": length, "found": found}

@@ -12,51 +12,17 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from measuring import MIB, Peak, spread
 from torch import Tensor
 from torch.nn import functional
 
-MIB = 2**20
 SIDES = ("in chunks", "all at once")
 KEYS = {"peak_mib": 0, "step_mib": 0, "seconds": 2}  # with the decimal places that are shown
-
-
-class Peak:
-    """The most memory of the process's own (on a GPU, allocated) since the start, looked at every 2 ms, in MiB."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.most = device, 0.0
-        self.before = self._now()
-        self.done = threading.Event()
-        self.thread = threading.Thread(target=self._watch)
-
-    def __enter__(self) -> "Peak":
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.done.set()
-        self.thread.join()
-        if self.device.type == "cuda":
-            self.most = torch.cuda.max_memory_allocated() / MIB
-
-    @property
-    def grown(self) -> float:
-        return self.most - self.before
-
-    def _watch(self) -> None:
-        while not self.done.wait(0.002):
-            self.most = max(self.most, self._now())
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            return torch.cuda.memory_allocated() / MIB
-        return int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0]) / 1024
 
 
 def all_at_once(
@@ -104,7 +70,7 @@ def side(args: argparse.Namespace) -> dict[str, float]:
     dtype = {"fp32": None, "bf16": torch.bfloat16}[args.dtype]
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     seconds, losses = [], []
-    with Peak(device) as peak:
+    with Peak(device.type) as peak:
         for n in range(args.updates + 1):
             began = clock()
             with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
@@ -133,11 +99,6 @@ def run(args: argparse.Namespace, name: str, grads: Path) -> dict[str, float]:
     for key in ("batch", "tokens", "layers", "updates", "dtype"):
         command += [f"--{key}", str(getattr(args, key))]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1])
-
-
-def spread(values: list[float], places: int) -> str:
-    """The median, with the range in brackets."""
-    return f"{statistics.median(values):.{places}f} ({min(values):.{places}f} to {max(values):.{places}f})"
 
 
 def main() -> None:

@@ -12,16 +12,15 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measuring import MIB, Peak
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 WORDS = "the a film story actor music ending was is and but never very too good bad long short quiet loud it rained in"
-MIB = 2**20
 
 
 def generate(folder: Path, n: int, kind: str) -> Path:
@@ -62,33 +61,6 @@ def made(random: np.random.Generator, n: int) -> tuple[list[str], list[str], lis
     return texts(4, 20), texts(3, 12), [("no", "yes")[i] for i in random.integers(2, size=n)]
 
 
-class Peak:
-    """The most memory of the process's own (not of files that it has mapped), looked at every 5 ms, in MiB."""
-
-    def __enter__(self) -> "Peak":
-        self.before = self.most = self._now()
-        self.done = threading.Event()
-        self.thread = threading.Thread(target=self._watch)
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.done.set()
-        self.thread.join()
-
-    @property
-    def grown(self) -> float:
-        return self.most - self.before
-
-    def _watch(self) -> None:
-        while not self.done.wait(0.005):
-            self.most = max(self.most, self._now())
-
-    def _now(self) -> float:
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("RssAnon:")[1].split()[0]) / 1024
-
-
 def side(file: Path, backbone: str) -> dict[str, float]:
     """Prepare a file's rows, then what a run does with all of them: order, predictions, scores, lines on disk."""
     sys.path.insert(0, str(ROOT))
@@ -103,7 +75,8 @@ def side(file: Path, backbone: str) -> dict[str, float]:
     from trainers.data.batches import epoch_updates, evaluation_batches
     from trainers.data.encode import encode_records
     from trainers.data.records import load_records
-    from trainers.launch import CONF, register
+    from trainers.launch import register
+    from trainers.overrides import CONF
     from trainers.results import read_logits
     from trainers.runs import write_lines
 
@@ -124,10 +97,8 @@ def side(file: Path, backbone: str) -> dict[str, float]:
     split = encoded["train"]
     with Peak() as using:
         updates = epoch_updates(split.lengths, 32, seed=0, epoch=0, group=True)
-        for update in updates[:20]:
-            split.batch([(i, 1.0) for i in update], foundation.pad_id)
         batches = evaluation_batches(split.lengths, split.n_rows, config.train.eval_tokens, packed=split.packed)
-        for batch in batches[:20]:
+        for batch in [*updates[:20], *batches[:20]]:
             split.batch([(i, 1.0) for i in batch], foundation.pad_id)
         logits = np.zeros((len(split), 2), np.float32)
         found = read_logits(config, split, logits)

@@ -8,7 +8,6 @@ Each measurement is a process of its own, ours and the Trainer's in turn. README
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from typing import Any
 import hydra
 import torch
 from accelerate.utils import set_seed
+from measuring import spread
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
@@ -32,8 +32,9 @@ from trainers.config import PretrainConfig
 from trainers.data.batches import epoch_updates
 from trainers.data.corpus import Blocks, corpus_blocks
 from trainers.data.vocabulary import corpus_tokenizer
-from trainers.launch import CONF, register
+from trainers.launch import register
 from trainers.loop import train_epoch
+from trainers.overrides import CONF
 from trainers.pretrain import prepare
 
 DTYPES = {"fp32": ("no", torch.float32), "bf16": ("bf16", torch.bfloat16)}  # autocast, and what it multiplies in
@@ -234,11 +235,11 @@ def shown(found: Sequence[dict[str, Any]]) -> str:
     ]
     for one in found:
         cells = [one["model"], one["dtype"]]
-        cells += [spread([run[side]["tokens"] / run[side]["seconds"] for run in one["rounds"]]) for side in SIDES]
+        cells += [spread([run[side]["tokens"] / run[side]["seconds"] for run in one["rounds"]], 0) for side in SIDES]
         for kind in ("seconds", "computing"):
             cells.append(spread([run["theirs"][kind] / run["ours"][kind] for run in one["rounds"]], 2))
-        cells.append(spread([run[side]["peak"] / 1e9 for run in one["rounds"] for side in SIDES]))
-        cells += [f"{spread([share(run[side]) for run in one['rounds']])} %" for side in SIDES]
+        cells.append(spread([run[side]["peak"] / 1e9 for run in one["rounds"] for side in SIDES], 0))
+        cells += [f"{spread([share(run[side]) for run in one['rounds']], 0)} %" for side in SIDES]
         cells += [f"{one['losses'][side][-1]:.4f}" for side in SIDES]
         lines.append(f"| {' | '.join(cells)} |")
     needed = {one["model"]: one["rounds"][0]["ours"]["flops"] for one in found}
@@ -249,12 +250,6 @@ def shown(found: Sequence[dict[str, Any]]) -> str:
 def share(run: dict[str, Any]) -> float:
     """What the updates' operations make of the peak, in percent; both by computing time, in the same process."""
     return 100 * run["flops"] * run["tokens"] / run["computing"] / run["peak"]
-
-
-def spread(values: Sequence[float], digits: int = 0) -> str:
-    """The median, and the range where there are several."""
-    middle = f"{statistics.median(values):.{digits}f}"
-    return middle if len(values) == 1 else f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def main() -> None:

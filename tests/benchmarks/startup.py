@@ -8,13 +8,14 @@ Each side takes its turn in a fresh process, on data that an earlier one has cac
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
+
+from measuring import spread
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FLOOR = "import torch, transformers, datasets, accelerate; transformers.AutoModel.from_pretrained({model!r})"
@@ -123,19 +124,14 @@ def table(found: dict[str, list[Measured]]) -> str:
     floor = next(iter(found.values()))
     for side, rounds in found.items():
         cells = [
-            spread([one.update_cpu for one in rounds]) + " s" if rounds is not floor else "",
-            spread([one.cpu for one in rounds]) + " s",
-            spread([one.cpu / other.cpu for one, other in zip(rounds, floor, strict=True)]),
-            spread([one.wall for one in rounds]) + " s",
-            spread([one.wall / other.wall for one, other in zip(rounds, floor, strict=True)]),
+            spread([one.update_cpu for one in rounds], 2) + " s" if rounds is not floor else "",
+            spread([one.cpu for one in rounds], 2) + " s",
+            spread([one.cpu / other.cpu for one, other in zip(rounds, floor, strict=True)], 2),
+            spread([one.wall for one in rounds], 2) + " s",
+            spread([one.wall / other.wall for one, other in zip(rounds, floor, strict=True)], 2),
         ]
         lines.append(f"| {side} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def spread(values: list[float]) -> str:
-    """The median, with the range in brackets."""
-    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def main() -> None:

@@ -23,7 +23,8 @@ from trainers.backbones.lstm import LstmConfig, LstmForCausalLM, LstmModel
 from trainers.build import assemble, lay_foundation
 from trainers.config import PromptConfig, PromptsConfig
 from trainers.finetune import finetune
-from trainers.launch import CONF, SHIPPED
+from trainers.launch import SHIPPED
+from trainers.overrides import CONF
 from trainers.predict import Predictor
 from trainers.zero_shot.run import zero_shot
 

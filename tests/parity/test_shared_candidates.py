@@ -15,7 +15,7 @@ from trainers.adapters import add_adapter
 from trainers.backbones.openai_gpt import use_fast_attention
 from trainers.build import share_candidates
 from trainers.config import PeftConfig
-from trainers.data.encode import Split
+from trainers.data.split import Split
 from trainers.model import TaskModel
 from trainers.objectives import Objective, cross_entropy
 

@@ -150,7 +150,8 @@ def test_smollm2_on_running_text(models, tmp_path, monkeypatch):
 
     from trainers.config import LmConfig
     from trainers.finetune_lm import finetune_lm
-    from trainers.launch import CONF, SAMPLE, register
+    from trainers.launch import SAMPLE, register
+    from trainers.overrides import CONF
 
     monkeypatch.setenv("ABLATUNE_CACHE", str(tmp_path / "cache"))
     register("finetune_lm", LmConfig)

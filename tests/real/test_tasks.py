@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from trainers.finetune import finetune
-from trainers.launch import CONF
+from trainers.overrides import CONF
 
 pytestmark = pytest.mark.real
 

@@ -40,7 +40,7 @@ def test_every_layout_gives_the_same_scores(compose, data, models, tmp_path, tas
 def test_padding_on_the_left_gives_the_same_scores(compose, data, models, tmp_path):
     from heads.prompts import Template
     from trainers.backbones.load import load_tokenizer, n_positions
-    from trainers.data.encode import read_examples
+    from trainers.data.examples import read_examples
     from trainers.data.prompts import Prompter
     from trainers.data.records import load_records
     from trainers.zero_shot.method import load_scored_model

@@ -15,7 +15,8 @@ from safetensors.numpy import load_file
 from trainers.config import FinetuneConfig, LmConfig, PretrainConfig
 from trainers.finetune import finetune
 from trainers.finetune_lm import finetune_lm
-from trainers.launch import CONF, SAMPLE, register
+from trainers.launch import SAMPLE, register
+from trainers.overrides import CONF
 from trainers.pretrain import pretrain
 
 pytestmark = pytest.mark.slow

@@ -16,7 +16,8 @@ from trainers import checkpoints
 from trainers.backbones.load import check_lm_head
 from trainers.config import BackboneConfig, LmConfig
 from trainers.finetune_lm import finetune_lm
-from trainers.launch import CONF, SAMPLE, register
+from trainers.launch import SAMPLE, register
+from trainers.overrides import CONF
 from trainers.runs import read_config
 from trainers.submission import best_runs
 

@@ -11,7 +11,7 @@ import pytest
 
 from heads.errors import InputError
 from trainers.config import FinetuneConfig
-from trainers.launch import check_overrides
+from trainers.overrides import check_overrides
 from trainers.studies import launchers
 from trainers.studies.launchers import LAUNCHERS, check_launcher, set_threads
 

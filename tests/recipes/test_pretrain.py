@@ -19,7 +19,8 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokeniz
 
 from heads.errors import InputError
 from trainers.config import PerplexityConfig, PretrainConfig
-from trainers.launch import CONF, register
+from trainers.launch import register
+from trainers.overrides import CONF
 from trainers.perplexity import perplexity
 from trainers.pretrain import pretrain
 

@@ -12,7 +12,8 @@ import pytest
 
 from heads.errors import InputError
 from trainers.config import FinetuneConfig, SearchConfig
-from trainers.launch import CONF, register
+from trainers.launch import register
+from trainers.overrides import CONF
 from trainers.studies import search
 
 pytest.importorskip("optuna")

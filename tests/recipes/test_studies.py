@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM
 
 from heads.errors import InputError
 from trainers.config import SEEDS, FinetuneConfig, PretrainConfig
-from trainers.launch import CONF, check_overrides, register
+from trainers.launch import register
+from trainers.overrides import CONF, check_overrides
 from trainers.runs import differences, open_folder, plain, read_settings, run_name
 from trainers.studies.params import peft_methods
 

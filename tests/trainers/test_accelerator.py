@@ -16,7 +16,8 @@ from omegaconf import OmegaConf
 from trainers import accelerator, threads
 from trainers.config import PretrainConfig
 from trainers.finetune import finetune
-from trainers.launch import CONF, register
+from trainers.launch import register
+from trainers.overrides import CONF
 from trainers.pretrain import pretrain
 
 ROOT = Path(__file__).parents[2]

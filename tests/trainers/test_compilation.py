@@ -18,7 +18,8 @@ from trainers.backbones.openai_gpt import use_fast_attention
 from trainers.config import LmConfig, PretrainConfig
 from trainers.finetune import finetune
 from trainers.finetune_lm import finetune_lm
-from trainers.launch import CONF, register
+from trainers.launch import register
+from trainers.overrides import CONF
 from trainers.predict import Predictor
 from trainers.pretrain import pretrain
 

@@ -26,7 +26,8 @@ from trainers.data.documents import read_documents, read_pieces, text_content
 from trainers.data.records import SAMPLE
 from trainers.data.tokenizers import encode_texts
 from trainers.data.vocabulary import train_tokenizer
-from trainers.launch import CONF, register
+from trainers.launch import register
+from trainers.overrides import CONF
 
 TRAIN, VALID = (SAMPLE / "corpus" / name for name in ("train.txt", "valid.txt"))
 

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 from trainers.build import lay_foundation
 from trainers.data.encode import encode_records
@@ -116,18 +115,9 @@ def test_multiple_choice_is_split_exactly_too(run, change):
     np.testing.assert_allclose(probabilities(split[2]), probabilities(plain[2]), atol=2e-5)
 
 
-def test_out_of_memory_halves_the_micro_batch_and_keeps_the_numbers(run, monkeypatch):
-    from trainers.model import TaskModel
-
+def test_out_of_memory_halves_the_micro_batch_and_keeps_the_numbers(run, out_of_memory):
     plain = run("plain", *QUICK, *STILL, "backbone=tiny")
-    forward = TaskModel.forward
-
-    def too_small(self, batch, lm=True):
-        if self.training and len(batch.labels) > 3:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return forward(self, batch, lm)
-
-    monkeypatch.setattr(TaskModel, "forward", too_small)
+    out_of_memory(3)
     halved = run("halved", *QUICK, *STILL, "backbone=tiny")
     assert halved[0]["train"]["micro_batch_size"] == 3
     assert plain[0]["train"]["micro_batch_size"] == 10

@@ -97,20 +97,11 @@ def test_leaving_early_leaves_no_thread():
 
 
 @pytest.mark.parametrize("small", [False, True])
-def test_a_run_that_loads_in_the_background_is_the_same(compose, tmp_path, monkeypatch, small):
+def test_a_run_that_loads_in_the_background_is_the_same(compose, tmp_path, monkeypatch, out_of_memory, small):
     """Its memory running out included."""
-    from trainers.model import TaskModel
-
     settings = ("task=rte", "data=sample", "backbone=tiny", "train.epochs=2", "train.batch_size=10")
     if small:
-        forward = TaskModel.forward
-
-        def too_small(self, batch, lm=True):
-            if self.training and len(batch.labels) > 3:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-            return forward(self, batch, lm)
-
-        monkeypatch.setattr(TaskModel, "forward", too_small)
+        out_of_memory(3)
     logs = []
     for background in (False, True):
         names = set()

@@ -14,9 +14,9 @@ from datasets import Dataset
 from omegaconf import OmegaConf
 
 from heads.errors import InputError
-from trainers.data.encode import Split
-from trainers.launch import CONF
+from trainers.data.split import Split
 from trainers.metrics import accuracy
+from trainers.overrides import CONF
 from trainers.reports import report
 from trainers.reports.command import command
 from trainers.reports.logs import PretrainedRun, curve_points, pretrained_runs, thinned

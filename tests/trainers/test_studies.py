@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -13,9 +14,9 @@ from yaml import YAMLError
 
 from heads.errors import InputError
 from trainers.config import FinetuneConfig
-from trainers.data.encode import Split
-from trainers.launch import CONF
+from trainers.data.split import Split
 from trainers.metrics import GLUE_TASKS, accuracy, pearson
+from trainers.overrides import CONF
 from trainers.results import Predictions, write_result
 from trainers.runs import plain, read_settings, read_yaml
 from trainers.statistics import intervals
@@ -313,3 +314,22 @@ def test_yaml_is_omegaconf_s(tmp_path):
     file.write_text("a: 1\na: 2\n")
     with pytest.raises(YAMLError, match="found duplicate key a"):
         read_yaml(file)
+
+
+def test_a_report_that_cannot_be_made_ends_the_multirun_with_its_trace(tmp_path, monkeypatch):
+    from hydra._internal.callbacks import Callbacks
+
+    from trainers.reports import report
+    from trainers.studies.multirun import Cells
+
+    def broken(*_):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(report, "write_report", broken)
+    callbacks = Callbacks()
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        callbacks.callbacks.append(Cells())
+        with pytest.raises(UserWarning, match="no ink") as caught:
+            callbacks.on_multirun_end(config=OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
+    assert isinstance(caught.value.__context__, RuntimeError)

@@ -16,7 +16,7 @@ from heads.errors import InputError
 from trainers import tracking
 from trainers.config import FinetuneConfig
 from trainers.finetune import finetune
-from trainers.launch import CONF, check_overrides
+from trainers.overrides import CONF, check_overrides
 from trainers.studies.space import distribution, read_space
 
 ROOT = CONF.parent

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, DynamicCache
 from transformers.cache_utils import DynamicLayer
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface
 
 from trainers.backbones.packed import Group, put_group, take_group
@@ -73,18 +72,14 @@ def packed_causal_attention(
 ) -> tuple[Tensor, Tensor | None]:
     """Attention as transformers calls it, (1, H, N, E) and for keys and values (1, H', S + N, E).
 
-    A window of local attention is not looked at: no sequence may be longer. Without groups, transformers' own
-    scaled_dot_product_attention.
+    A window of local attention is not looked at: no sequence may be longer.
 
     Raises:
-        ValueError: the model wants of a packed row what this does not know.
+        ValueError: the model hands on no groups, or wants of a packed row what this does not know.
     """
-    if groups is None:
-        extra = {"dropout": dropout, "scaling": scaling}
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **extra, **kwargs)
     unknown = [name for name in ("softcap", "position_bias", "s_aux") if kwargs.get(name) is not None]
-    if unknown or attention_mask is not None or not getattr(module, "is_causal", True):
-        raise ValueError(f"a packed row cannot be attended to with a mask of the model's or {', '.join(unknown)}")
+    if groups is None or unknown or attention_mask is not None or not getattr(module, "is_causal", True):
+        raise ValueError(f"a packed row needs its groups, and no mask of the model's or {', '.join(unknown)}")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     n_start = key.shape[2] - query.shape[2]
     query_NHE, key_NHE, value_NHE = (states[0, :, -query.shape[2] :].transpose(0, 1) for states in (query, key, value))

@@ -4,15 +4,10 @@ The result is an Arrow table on disk, found again by its content: the same rows,
 are encoded once.
 """
 
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
-from heads.collate import Batch, PackedBatch, Row, collate, collate_packed, collate_shared
 from heads.errors import InputError
 from heads.example import Example
 from heads.layouts import BertLayout, Encoded, Gpt1Layout, Ids, TextLayout
@@ -20,9 +15,11 @@ from heads.structures import Segment, Sequences
 from heads.tree import split_common
 from trainers.config import TaskConfig
 from trainers.data.cleaning import CLEANINGS
-from trainers.data.labels import ToLabel, class_reader, score_reader, with_labels
+from trainers.data.examples import label_reader, source_names
+from trainers.data.labels import with_labels
 from trainers.data.readers import READERS, check_columns
 from trainers.data.records import Records
+from trainers.data.split import Split
 from trainers.data.tokenizers import encode_texts
 from trainers.shared import once, same
 
@@ -85,97 +82,6 @@ def _widened(encoded: Encoded) -> Encoded:
     return replace(encoded, prefix=[*encoded.prefix, *start], branches=[list(branch) for branch in branches])
 
 
-@dataclass(frozen=True)
-class Split:
-    """A split's encoded examples.
-
-    shared says whether an example's sequences stand in one row of a batch, packed whether all of the batch's do.
-    """
-
-    name: str
-    table: "Dataset"
-    regression: bool
-    shared: bool = False
-    packed: bool = False
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each example's longest row."""
-        return self.tree_lengths if self.shared else self.sequence_lengths
-
-    @cached_property
-    def sequence_lengths(self) -> np.ndarray:
-        """Tokens of each example's longest sequence, whatever its rows."""
-        return self._numbers("length")
-
-    @cached_property
-    def tree_lengths(self) -> np.ndarray:
-        """Tokens of the row that each example's sequences can share."""
-        return self._numbers("tree_length")
-
-    @cached_property
-    def labels_N(self) -> np.ndarray:
-        """Labels in float64, NaN where there is none."""
-        return self._numbers("label")
-
-    @property
-    def labelled(self) -> np.ndarray:
-        """Indices of the examples that have a label."""
-        return np.flatnonzero(~np.isnan(self.labels_N))
-
-    @cached_property
-    def n_sequences(self) -> int:
-        """Sequences of the example that has most."""
-        return int(self._numbers("n_sequences").max())
-
-    @property
-    def n_rows(self) -> int:
-        """Rows of an example in a batch."""
-        return 1 if self.shared else self.n_sequences
-
-    @cached_property
-    def n_cut(self) -> int:
-        """Examples that lost tokens to the context's limit."""
-        return int((self._numbers("n_cut") > 0).sum())
-
-    def _numbers(self, column: str) -> np.ndarray:
-        """A column that is held in memory, some bytes for each example; all else stays on disk."""
-        return self.table.data.column(column).to_numpy()
-
-    def named(self) -> Iterator[tuple[str, int | float | None]]:
-        """Each example's name and label, in order, some of them in memory at a time."""
-        for batch in self.table.select_columns(["guid", "label"]).iter(1000):
-            some: Any = batch
-            yield from zip(some["guid"], map(self._label, some["label"]), strict=True)
-
-    def _label(self, raw: float | None) -> int | float | None:
-        return raw if raw is None or self.regression else int(raw)
-
-    def sample(self, n: int, seed: int) -> "Split | None":
-        """A seeded sample of n examples in their order, or all where there are fewer; None of 0."""
-        if n == 0:
-            return None
-        drawn = np.random.default_rng(seed).permutation(len(self))[:n]
-        return replace(self, table=self.table.select(sorted(drawn.tolist())).flatten_indices(keep_in_memory=True))
-
-    def rows(self, places: Sequence[tuple[int, float]]) -> list[Row]:
-        """The rows at (index, weight) places, for collation."""
-        columns = self.table[[int(index) for index, _ in places]]
-        names = ("prefix", "branches", "extract_position", "second_from")
-        encoded = [Encoded(*fields) for fields in zip(*(columns[name] for name in names), strict=True)]
-        labels = map(self._label, columns["label"])
-        return [Row(one, label, weight) for one, label, (_, weight) in zip(encoded, labels, places, strict=True)]
-
-    def batch(self, places: Sequence[tuple[int, float]], pad_id: int) -> Batch | PackedBatch:
-        """The rows at (index, weight) places, padded or packed."""
-        if self.packed:
-            return collate_packed(self.rows(places))
-        return (collate_shared if self.shared else collate)(self.rows(places), pad_id=pad_id)
-
-
 def encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> tuple[dict[str, Split], list[str], int]:
     """Every split encoded, the task's label names, and how many unlabelled train rows were left out.
 
@@ -208,82 +114,6 @@ def _encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> tup
     return splits, labels, n_unlabelled
 
 
-def source_names(rows: "Dataset", task: TaskConfig) -> list[str] | None:
-    """The source's own names of its classes, where its label column has them."""
-    return getattr(rows.features.get(task.label), "names", None)
-
-
-def _to_label(task: TaskConfig, labels: list[str], names: list[str] | None) -> ToLabel:
-    if task.score_range is not None:
-        return score_reader(task.score_range, task.label)
-    # A bare number beside candidates in columns of their own could be counted from 0 or from 1.
-    return class_reader(labels, names, task.label, by_position=len(task.choices) < 2)
-
-
-def read_examples(
-    name: str, rows: "Dataset", task: TaskConfig, labels: list[str], indices: Iterable[int] | None = None
-) -> Iterator[tuple[int, Example]]:
-    """One split's rows as Examples, named as encode_split names them, each with its row's index; in memory one by one.
-
-    indices are those of the rows within the split, where rows are some of it.
-
-    Raises:
-        InputError: a column is missing, a label unknown, a text empty.
-    """
-    check_columns(task, rows.column_names, f"the {name} split", labelled=not name.startswith("test"))
-    to_label, read = _to_label(task, labels, source_names(rows, task)), READERS[task.reader]
-    for i, record in zip(range(len(rows)) if indices is None else indices, rows, strict=True):
-        for example in read(cast(Any, record), f"{name}-{i}", task, to_label):
-            yield i, example
-
-
-def draw_examples(
-    name: str, rows: "Dataset", task: TaskConfig, labels: list[str], *, most: int | None, seed: int, labelled: bool
-) -> tuple[list[Example], list[int], int]:
-    """A seeded sample of a split's examples, in order, with their places in the split, and how many it has.
-
-    labelled leaves out those without a label; otherwise they are left out where others have one, and not all are
-    taken. most is how many are taken, None all.
-    """
-    of_row, known = array("q"), bytearray()
-    for i, example in read_examples(name, rows, task, labels):
-        of_row.append(i)
-        known.append(example.label is not None)
-    places = np.arange(len(known))
-    if labelled or (most is not None and most < len(places)):
-        chosen = np.flatnonzero(np.frombuffer(known, np.uint8))
-        chosen = chosen if labelled or len(chosen) else places
-        places = np.sort(chosen[np.random.default_rng(seed).permutation(len(chosen))[:most]])
-    in_row = np.frombuffer(of_row, np.int64)
-    needed = np.unique(in_row[places])
-    first = np.searchsorted(in_row, needed)  # example of each row that is needed
-    examples: dict[int, Example] = {}
-    for i, example in read_examples(name, rows.select(needed), task, labels, needed.tolist()):
-        place = int(first[np.searchsorted(needed, i)])
-        while place in examples:  # a row may make several
-            place += 1
-        examples[place] = example
-    return [examples[place] for place in places.tolist()], places.tolist(), len(known)
-
-
-def read_labels(name: str, rows: "Dataset", task: TaskConfig, labels: list[str]) -> np.ndarray:
-    """One split's labels alone, those that are known; without reading the texts where a column holds them.
-
-    Raises:
-        InputError: a label is unknown.
-    """
-    return np.array([label for label in _labels(name, rows, task, labels) if label is not None])
-
-
-def _labels(name: str, rows: "Dataset", task: TaskConfig, labels: list[str]) -> Iterator[int | float | None]:
-    if task.label not in rows.column_names:
-        yield from (example.label for _, example in read_examples(name, rows, task, labels))
-        return
-    to_label = _to_label(task, labels, source_names(rows, task))
-    for i, record in enumerate(rows.select_columns(task.label)):
-        yield to_label(cast(Any, record)[task.label], f"{name}-{i}")
-
-
 def encode_split(name: str, rows: "Dataset", task: TaskConfig, encoder: Encoder, labels: list[str]) -> Split:
     """One split's rows, encoded; the table is found again where the same content was encoded before.
 
@@ -293,7 +123,7 @@ def encode_split(name: str, rows: "Dataset", task: TaskConfig, encoder: Encoder,
     from datasets import Features, List, Value
     from datasets.fingerprint import Hasher
 
-    to_label = _to_label(task, labels, source_names(rows, task))
+    to_label = label_reader(task, labels, source_names(rows, task))
 
     def encode(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
         records = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]

@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trainers.config import SPEED_ONLY, FinetuneConfig, LmConfig, PerplexityConfig, PretrainConfig, flat
-from trainers.launch import CONF, register
+from trainers.launch import register
+from trainers.overrides import CONF
 from trainers.runs import FILLED_IN, is_under
 
 SCHEMAS: dict[str, type] = {

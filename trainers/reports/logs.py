@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from trainers.config import flat
-from trainers.launch import CONF
+from trainers.overrides import CONF
 from trainers.runs import read_yaml
 from trainers.studies.cells import FinishedRun, Found
 

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import traceback
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -53,8 +54,12 @@ def _is_done(config: RunConfig) -> bool:
 class Cells(Callback):
     """Hydra's callback: writes down how each cell ended, lets the next one start, and sums up.
 
-    With several processes a cell that failed ends them all, since the others may be waiting for it.
+    With several processes a cell that failed ends them all, since the others may be waiting for it. What goes wrong in
+    here ends the multirun with its stack trace, where Hydra by itself would warn of it and end as if all were well.
     """
+
+    def __init__(self) -> None:
+        warnings.filterwarnings("error", f"Callback {type(self).__name__}[.]")
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Forget what failed before: it is tried again now, or no longer asked for."""
@@ -94,8 +99,8 @@ class Cells(Callback):
         print(", ".join(f"{number} {state}" for state, number in counts.items()) + f" ({config.hydra.sweep.dir})")
         for cell in failed:
             print(f"failed: {' '.join(cell['overrides'])}: {cell['error']}", file=sys.stderr)
-        reported = _report(Path(config.hydra.sweep.dir))
-        if failed or not reported:
+        _report(Path(config.hydra.sweep.dir))
+        if failed:
             sys.exit(1)
 
 
@@ -108,22 +113,18 @@ def _leave_group() -> None:
             distributed.destroy_process_group()
 
 
-def _report(folder: Path) -> bool:
-    """Write the report; whether nothing went wrong that should not."""
+def _report(folder: Path) -> None:
+    """Write the report, and say where it is."""
     from trainers.reports.report import write_report
 
     try:
         made = write_report(folder, folder / "report")
     except InputError as error:  # no cell came so far as to leave a run
         print(f"no report: {error}", file=sys.stderr)
-    except Exception:  # noqa: BLE001  Hydra would make a warning of it, and forget that cells have failed
-        traceback.print_exc()
-        return False
     else:
         print(f"report: {folder / 'report' / 'report.html'}")
         for warning in made.warnings:
             print(warning, file=sys.stderr)
-    return True
 
 
 def read_cells(folder: Path) -> list[dict[str, Any]]:

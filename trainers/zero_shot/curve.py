@@ -11,8 +11,8 @@ from trainers.choose import choose
 from trainers.config import CurveConfig, DataConfig, TaskConfig, ZeroShotConfig
 from trainers.data.records import load_scored
 from trainers.data.tokenizers import padding_id
-from trainers.launch import CONF
 from trainers.metrics import score
+from trainers.overrides import CONF
 from trainers.zero_shot.answers import Asker
 from trainers.zero_shot.baselines import chance
 from trainers.zero_shot.scoring import Scorer

@@ -4,11 +4,9 @@ Logits are computed for the states that are read. A causal model's candidates sh
 a tree mask where the model takes one, else by a key-value cache; the scores are those of separate rows.
 """
 
-# B examples, C candidates, N rows, T tokens, U states, R log-probabilities, V vocabulary, D hidden width
+# B examples, C candidates, N items, R log-probabilities
 
-import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -17,13 +15,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
-from torch.nn.functional import pad
 from tqdm.auto import tqdm
 
 from heads.candidates import (
     Candidates,
     Masked,
-    Reading,
     masked_rows,
     packed_prefixes,
     prefix_then_branches,
@@ -33,11 +29,11 @@ from heads.candidates import (
 )
 from heads.errors import InputError
 from heads.tree import split_common
-from trainers.backbones.load import position_offset
 from trainers.backbones.packed import group_lengths
-from trainers.backbones.packed_causal import PACKED_CAUSAL, SHORT, keep_start
-from trainers.backbones.tree import REFUSALS, pair_bias, takes_trees, window
+from trainers.backbones.packed_causal import keep_start
+from trainers.backbones.tree import REFUSALS, takes_trees, window
 from trainers.data.batches import evaluation_batches
+from trainers.zero_shot.forward import Forward
 
 PASS = 1024  # tokens of a packed row: more take more memory, and no less time for each
 WORTH = 256  # tokens: about what it costs to ask a model whether it takes something
@@ -64,16 +60,13 @@ class Scorer:
     """
 
     def __init__(self, model: Any, pad_id: int, *, layout: str = "auto", side: Any = "right") -> None:
-        self.model, self.pad_id, self.side = model.eval(), pad_id, side
-        base = model.base_model
-        self.device = next(model.parameters()).device
-        self.dtype = next(model.parameters()).dtype
-        self.position_offset = position_offset(base)
-        self.takes_positions = "position_ids" in inspect.signature(base.forward).parameters
-        self.window = window(base.config)
+        self.model, self.pad_id, self.side = model, pad_id, side
+        self.forward = Forward(model, side)
+        config = model.base_model.config
+        self.window = window(config)
         if layout not in ("auto", "separate") and not self._agrees(layout):
             raise InputError(
-                f"zero_shot.candidates={layout}: this model ({base.config.model_type}) does not give the scores of "
+                f"zero_shot.candidates={layout}: this model ({config.model_type}) does not give the scores of "
                 "separate rows that way: use zero_shot.candidates=auto"
             )
         if layout != "auto":
@@ -92,7 +85,7 @@ class Scorer:
     def packs(self) -> bool:
         """Whether prefixes go into one row without padding."""
         sdpa = self.model.config._attn_implementation == "sdpa"
-        if not (sdpa and self.takes_positions and self.device.type == "cpu" and self.side == "right"):
+        if not (sdpa and self.forward.takes_positions and self.forward.device.type == "cpu" and self.side == "right"):
             return False
         probe = [share_prefix([[*prefix, 6], [*prefix, 9]], [(len(prefix), len(prefix) + 1)] * 2) for prefix in PROBE]
         return self._gives("packed", probe)
@@ -105,7 +98,11 @@ class Scorer:
         """
         self.start = ()
         causal = [item for item in items if isinstance(item, Candidates)]
-        if len(causal) < len(items) or not self.takes_positions or self._layout_of(causal) in ("cache", "separate"):
+        if (
+            len(causal) < len(items)
+            or not self.forward.takes_positions
+            or self._layout_of(causal) in ("cache", "separate")
+        ):
             return
         start, _ = split_common([item.unread for item in causal])
         fits = max(item.tree_length for item in causal) <= self.window
@@ -114,7 +111,7 @@ class Scorer:
 
     def _keep(self, start: tuple[int, ...]) -> None:
         self.start = start
-        self._kept = keep_start(self.model, start, self.position_offset) if start else None
+        self._kept = keep_start(self.model, start, self.forward.position_offset) if start else None
 
     def batches(self, items: Sequence[Item], max_tokens: int) -> list[np.ndarray]:
         """Indices of items that are scored together, of like length, at most max_tokens tokens at once."""
@@ -157,7 +154,7 @@ class Scorer:
         causal = [item for item in items if isinstance(item, Candidates)]
         if masked:
             self.layouts.add("masked")
-            yield self._forward(masked_rows(masked, pad_id=self.pad_id, side=self.side))
+            yield self.forward(masked_rows(masked, pad_id=self.pad_id, side=self.side))
             return
         if layout is None:
             layout = self._layout_of(causal)
@@ -172,11 +169,11 @@ class Scorer:
                 reading = tree_rows(rest, pad_id=self.pad_id, side=self.side)
             else:
                 reading, _, _ = prefix_then_branches(rest, pad_id=self.pad_id, side=self.side)
-            yield self._forward(reading, causal=layout != "tree", start=len(self.start), **more)
+            yield self.forward(reading, causal=layout != "tree", start=len(self.start), **more)
         elif layout == "cache":
             yield from self._cached(causal)
         else:
-            yield self._forward(separate_rows(causal, pad_id=self.pad_id, side=self.side), causal=True)
+            yield self.forward(separate_rows(causal, pad_id=self.pad_id, side=self.side), causal=True)
 
     def _layout_of(self, items: Sequence[Candidates]) -> str:
         """The layout, where it gives these items their own scores; prefix, where nothing else is read.
@@ -194,79 +191,22 @@ class Scorer:
         fits = longest <= self.window and (self.layout == "tree" or all(item.prefix for item in items))
         return self.layout if fits else "separate"
 
-    def _forward(
-        self, reading: Reading, *, causal: bool = False, start: int = 0, **extra: Any
-    ) -> tuple[Tensor, np.ndarray]:
-        """One pass, and the log-probabilities that are read of it, (R,) in float32; start tokens are in the cache.
-
-        Plainly causal rows that are padded on the right need no mask: no token sees the padding after it.
-        """
-        mask, plain = None, causal and self.side == "right"
-        if not plain:
-            mask = pad(reading.attention_mask.to(self.device), (start, 0), value=1)
-            if mask.dim() == 3:
-                mask = pair_bias(mask, self.dtype)
-        # In rows of their own they are the model's own, and where they begin anew at a pad it would make a mask of them
-        if self.takes_positions and (start or not plain or "groups" in extra):
-            extra["position_ids"] = reading.position_ids.to(self.device) + self.position_offset + start
-        n_tokens = start + reading.input_ids.shape[1]
-        with torch.inference_mode(), self._only(reading.states), self._attention(n_tokens, packed="groups" in extra):
-            out = self.model(input_ids=reading.input_ids.to(self.device), attention_mask=mask, **extra)
-        logits = out[0]  # without labels the logits come first, whatever the output calls them
-        if logits.shape[:2] != (1, len(reading.states)):  # an output layer that is used without being called
-            logits = logits.flatten(0, 1)[reading.states.to(self.device)][None]
-        logits_UV = logits[0].float()
-        state_R, target_R = reading.reads.to(self.device).unbind(dim=1)
-        found_R = logits_UV[state_R, target_R] - logits_UV.logsumexp(dim=-1)[state_R]
-        return found_R, reading.owner
-
-    @contextmanager
-    def _only(self, states_U: Tensor) -> Iterator[None]:
-        """Let the model's output layer see the states that are read, in one row, and no others."""
-        states_U = states_U.to(self.device)
-
-        def select(module: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return (inputs[0].flatten(0, 1)[states_U][None],)
-
-        output = self.model.get_output_embeddings()
-        if output is None:
-            yield
-            return
-        handle = output.register_forward_pre_hook(select)
-        try:
-            yield
-        finally:
-            handle.remove()
-
-    @contextmanager
-    def _attention(self, n_tokens: int, *, packed: bool) -> Iterator[None]:
-        """That of packed rows for these; written out for short rows in bfloat16 on a CPU; else the model's own."""
-        short = n_tokens <= SHORT and self.device.type == "cpu" and self.dtype == torch.bfloat16
-        if not (packed or short) or self.model.config._attn_implementation != "sdpa":
-            yield
-            return
-        self.model.set_attn_implementation(PACKED_CAUSAL if packed else "eager")
-        try:
-            yield
-        finally:
-            self.model.set_attn_implementation("sdpa")
-
     def _cached(self, items: Sequence[Candidates]) -> Iterator[tuple[Tensor, np.ndarray]]:
         """The prefixes once, then every branch on its example's keys and values."""
         from transformers import DynamicCache
 
         prefixes, branches, rows = prefix_then_branches(items, pad_id=self.pad_id, side=self.side)
         cache = DynamicCache(config=self.model.config)
-        yield self._forward(prefixes, past_key_values=cache, use_cache=True)
+        yield self.forward(prefixes, past_key_values=cache, use_cache=True)
         if branches is not None:
-            cache.batch_select_indices(torch.tensor(rows, device=self.device))
-            yield self._forward(branches, past_key_values=cache, use_cache=True)
+            cache.batch_select_indices(torch.tensor(rows, device=self.forward.device))
+            yield self.forward(branches, past_key_values=cache, use_cache=True)
 
     def _agrees(self, layout: str) -> bool:
         """Whether a layout gives the scores of separate rows on a small input; the model itself is asked."""
-        if not self.takes_positions:
+        if not self.forward.takes_positions:
             return False
-        return takes_trees(self.model, self.position_offset) if layout == "tree" else self._cache_agrees()
+        return takes_trees(self.model, self.forward.position_offset) if layout == "tree" else self._cache_agrees()
 
     def _cache_agrees(self) -> bool:
         return self._gives("cache", [share_prefix([[1, 2, 3, 4, 5], [1, 2, 3, 6, 7, 8]], [(3, 5), (3, 6)])])
@@ -290,7 +230,7 @@ class Scorer:
             return False
         finally:
             self.start = ()
-        return float(np.abs(found - expected).max()) < AGREE[self.dtype]
+        return float(np.abs(found - expected).max()) < AGREE[self.forward.dtype]
 
 
 def _n_candidates(item: Item) -> int:

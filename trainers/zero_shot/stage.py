@@ -13,7 +13,7 @@ from heads.errors import InputError
 from heads.example import Example
 from trainers.backbones.load import content_of, load_tokenizer, n_positions
 from trainers.config import DataConfig, FinetuneConfig, TaskConfig, ZeroShotConfig
-from trainers.data.encode import draw_examples, read_labels, source_names
+from trainers.data.examples import draw_examples, read_labels, source_names
 from trainers.data.labels import with_labels
 from trainers.data.records import Records
 from trainers.data.tokenizers import padding_id

@@ -1,0 +1,92 @@
+"""A split's rows as Examples, read one by one: all of them, a sample, or their labels alone."""
+
+from array import array
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from heads.example import Example
+from trainers.config import TaskConfig
+from trainers.data.labels import ToLabel, class_reader, score_reader
+from trainers.data.readers import READERS, check_columns
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def source_names(rows: "Dataset", task: TaskConfig) -> list[str] | None:
+    """The source's own names of its classes, where its label column has them."""
+    return getattr(rows.features.get(task.label), "names", None)
+
+
+def label_reader(task: TaskConfig, labels: list[str], names: list[str] | None) -> ToLabel:
+    """What makes a number of a raw label of the task, as trainers/data/labels.py has it."""
+    if task.score_range is not None:
+        return score_reader(task.score_range, task.label)
+    # A bare number beside candidates in columns of their own could be counted from 0 or from 1.
+    return class_reader(labels, names, task.label, by_position=len(task.choices) < 2)
+
+
+def read_examples(
+    name: str, rows: "Dataset", task: TaskConfig, labels: list[str], indices: Iterable[int] | None = None
+) -> Iterator[tuple[int, Example]]:
+    """One split's rows as Examples, named as encode_split names them, each with its row's index; in memory one by one.
+
+    indices are those of the rows within the split, where rows are some of it.
+
+    Raises:
+        InputError: a column is missing, a label unknown, a text empty.
+    """
+    check_columns(task, rows.column_names, f"the {name} split", labelled=not name.startswith("test"))
+    to_label, read = label_reader(task, labels, source_names(rows, task)), READERS[task.reader]
+    for i, record in zip(range(len(rows)) if indices is None else indices, rows, strict=True):
+        for example in read(cast(Any, record), f"{name}-{i}", task, to_label):
+            yield i, example
+
+
+def draw_examples(
+    name: str, rows: "Dataset", task: TaskConfig, labels: list[str], *, most: int | None, seed: int, labelled: bool
+) -> tuple[list[Example], list[int], int]:
+    """A seeded sample of a split's examples, in order, with their places in the split, and how many it has.
+
+    labelled leaves out those without a label; otherwise they are left out where others have one, and not all are
+    taken. most is how many are taken, None all.
+    """
+    of_row, known = array("q"), bytearray()
+    for i, example in read_examples(name, rows, task, labels):
+        of_row.append(i)
+        known.append(example.label is not None)
+    places = np.arange(len(known))
+    if labelled or (most is not None and most < len(places)):
+        chosen = np.flatnonzero(np.frombuffer(known, np.uint8))
+        chosen = chosen if labelled or len(chosen) else places
+        places = np.sort(chosen[np.random.default_rng(seed).permutation(len(chosen))[:most]])
+    in_row = np.frombuffer(of_row, np.int64)
+    needed = np.unique(in_row[places])
+    first = np.searchsorted(in_row, needed)  # example of each row that is needed
+    examples: dict[int, Example] = {}
+    for i, example in read_examples(name, rows.select(needed), task, labels, needed.tolist()):
+        place = int(first[np.searchsorted(needed, i)])
+        while place in examples:  # a row may make several
+            place += 1
+        examples[place] = example
+    return [examples[place] for place in places.tolist()], places.tolist(), len(known)
+
+
+def read_labels(name: str, rows: "Dataset", task: TaskConfig, labels: list[str]) -> np.ndarray:
+    """One split's labels alone, those that are known; without reading the texts where a column holds them.
+
+    Raises:
+        InputError: a label is unknown.
+    """
+    return np.array([label for label in _labels(name, rows, task, labels) if label is not None])
+
+
+def _labels(name: str, rows: "Dataset", task: TaskConfig, labels: list[str]) -> Iterator[int | float | None]:
+    if task.label not in rows.column_names:
+        yield from (example.label for _, example in read_examples(name, rows, task, labels))
+        return
+    to_label = label_reader(task, labels, source_names(rows, task))
+    for i, record in enumerate(rows.select_columns(task.label)):
+        yield to_label(cast(Any, record)[task.label], f"{name}-{i}")
