@@ -122,7 +122,8 @@ def _finish(run: Run, records: Records, zero_shot: dict[str, Any]) -> dict[str, 
     predictions = []
     if rest:
         accelerator.wait_for_everyone()
-        run.training.model = accelerator.prepare_model(load_kept(folder, run.config)[0], evaluation_mode=True)
+        if not run.holds_kept:
+            run.training.model = accelerator.prepare_model(load_kept(folder, run.config)[0], evaluation_mode=True)
         predictions = [predict_split(run, run.splits[name]) for name in rest]
         scores |= {one.split.name: found for one in predictions if (found := one.scores(run.config.task.metrics))}
     result = _result(run, records, scores) | {"zero_shot": zero_shot}

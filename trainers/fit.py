@@ -59,6 +59,7 @@ class Run:
     training: Training
     selection: Selection
     n_updates: int
+    holds_kept: bool = False  # whether the model in memory is the one kept
 
     @property
     def labels(self) -> list[str]:
@@ -114,7 +115,8 @@ def _end_epoch(run: Run) -> None:
     selection.worse_epochs = 0 if better else selection.worse_epochs + 1
     if better:
         selection.best = logged["primary"]
-    if better or run.config.train.select == "last":
+    run.holds_kept = better or run.config.train.select == "last"
+    if run.holds_kept:
         selection.scores, selection.epoch = scores, progress.epoch + 1
         selection.collapsed = one_prediction(next(iter(found.values())))
         state = whole_state(accelerator, run.training.model)

@@ -71,10 +71,11 @@ def trackers(config: TrackingConfig, folder: Path) -> list[Any]:
 def start(accelerator: Accelerator, config: TrackingConfig, folder: Path, settings: dict[str, Any]) -> None:
     """Open the trackers of a run; W&B without a key records offline, in the run's folder."""
     plain = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in settings.items()}
-    wandb = {"dir": str(folder), "name": folder.name, "mode": config.mode or _wandb_mode(), "resume": "allow"}
-    options = {"wandb": wandb | {"id": _wandb_id(folder) if "wandb" in config.trackers else None}}
-    chosen = {name: options[name] for name in config.trackers if name in options}
-    accelerator.init_trackers(config.project, config=plain, init_kwargs=chosen)
+    options: dict[str, Any] = {}
+    if "wandb" in config.trackers:
+        chosen = {"mode": config.mode or _wandb_mode(), "id": _wandb_id(folder)}
+        options["wandb"] = {"dir": str(folder), "name": folder.name, "resume": "allow"} | chosen
+    accelerator.init_trackers(config.project, config=plain, init_kwargs=options)
 
 
 def _wandb_id(folder: Path) -> str | None:

@@ -64,6 +64,20 @@ def test_attention_with_dropout_has_the_gradient_of_what_it_computes(states):
     assert torch.autograd.gradcheck(attend, states)
 
 
+@pytest.mark.parametrize("width", [1, 15, 16, 40])
+def test_softmax_of_short_and_long_rows_is_torchs(width):
+    set_seed(0)
+    scores = torch.randn(3, 4, width, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn_like(scores)
+    expected = scores.softmax(-1)
+    (gradient,) = torch.autograd.grad((expected * weight).sum(), scores)
+    ours = packed._softmax(scores.detach() * 1.0)
+    torch.testing.assert_close(ours, expected.detach())
+    torch.testing.assert_close(packed._softmax_backward(weight, ours), gradient)
+    hidden = torch.full((1, width), -torch.inf).index_fill(1, torch.tensor([0]), 800.0)  # pads, and a score too large
+    assert packed._softmax(hidden).tolist() == [[1.0] + [0.0] * (width - 1)]
+
+
 @pytest.mark.parametrize(
     ("dtype", "dropout", "by_torch"),
     [(torch.float32, 0.0, True), (torch.float32, 0.1, False), (torch.bfloat16, 0.0, False)],

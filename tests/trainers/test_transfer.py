@@ -6,8 +6,11 @@ from accelerate.utils import set_seed
 from transformers import AutoModel, AutoModelForCausalLM
 
 from heads.errors import InputError
+from trainers.backbones.load import draw_backbone, load_backbone
 from trainers.backbones.transfer import add_embeddings, check_count, freeze, keep_layers, layer_of, n_layers
 from trainers.build import assemble, lay_foundation
+from trainers.config import BackboneConfig
+from trainers.launch import SHIPPED
 
 KINDS = ["openai-gpt", "gpt2", "llama", "bert", "ablatune_lstm"]
 N_LAYER = 3
@@ -230,3 +233,10 @@ def test_debertas_relative_embeddings_and_their_norm_are_below_the_blocks(tiny_m
     assert any("rel_embeddings" in name for name in found)
     assert any(name == "encoder.LayerNorm.weight" for name in found)
     assert set(found.values()) == {0}
+
+
+@pytest.mark.parametrize("draw", [load_backbone, lambda config: draw_backbone(config, {})])
+def test_drawn_weights_are_float32_whatever_the_file_s_are(draw):
+    """mini_gpt's are saved in float16."""
+    config = BackboneConfig(name="mini_gpt", path=str(SHIPPED / "mini_gpt"), family="causal", weights="random")
+    assert {parameter.dtype for parameter in draw(config).full.parameters()} == {torch.float32}

@@ -108,7 +108,7 @@ def _load_backbone(config: BackboneConfig, masked_lm: bool) -> Backbone:
     fast, extra = _attention(config, hf_config)
     if config.weights == "random":
         try:
-            full, missing = auto.from_config(hf_config, **extra), []
+            full, missing = auto.from_config(hf_config, dtype=torch.float32, **extra), []
         except (ValueError, ImportError) as error:
             raise _unreadable(config, "model", error) from error
     else:
@@ -148,7 +148,7 @@ def draw_backbone(config: BackboneConfig, changes: Mapping[str, Any]) -> Backbon
     fast, extra = _attention(config, hf_config)
     auto = AutoModelForPreTraining if config.family == "bidirectional" else AutoModelForCausalLM
     try:
-        full = auto.from_config(hf_config, **extra)
+        full = auto.from_config(hf_config, dtype=torch.float32, **extra)
     except (ValueError, ImportError) as error:
         raise _unreadable(config, "model", error) from error
     if fast:

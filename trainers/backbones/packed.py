@@ -22,6 +22,7 @@ from trainers.backbones.dropout import draw_places, scale_of_kept
 from trainers.backbones.tree import AGREE
 
 PACKED = "ablatune_packed"  # its name among transformers' attentions
+VECTOR = 16  # float32s in a processor's vector: torch's softmax of shorter rows goes through them number by number
 SLACK = 8  # tokens by which the lengths of a group differ at most: a group more costs about as much as such pads
 
 
@@ -87,6 +88,22 @@ def put_group(row: Tensor, group: Group, states: Tensor) -> None:
     row[group.start : group.stop] = _unpad(states.unflatten(0, (group.size[0], -1)), group)
 
 
+def _softmax(scores: Tensor) -> Tensor:
+    """Over the last dimension; scores are overwritten."""
+    if scores.shape[-1] >= VECTOR or scores.device.type != "cpu":
+        return scores.softmax(-1)
+    weights = scores.sub_(scores.amax(-1, keepdim=True)).exp_()
+    return weights.div_(weights.sum(-1, keepdim=True))
+
+
+def _softmax_backward(of_weights: Tensor, weights: Tensor) -> Tensor:
+    """The scores' gradient; that of the weights is overwritten."""
+    if weights.shape[-1] >= VECTOR or weights.device.type != "cpu":
+        return torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+    of_scores = of_weights.mul_(weights)
+    return of_scores.sub_(weights * of_scores.sum(-1, keepdim=True))
+
+
 class _Attention(torch.autograd.Function):
     """Softmax attention of each sequence of a row to itself; query, key and value are (N, H, E).
 
@@ -105,7 +122,7 @@ class _Attention(torch.autograd.Function):
             scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
             if group.bias is not None:
                 scores.unflatten(0, (group.size[0], -1)).add_(group.bias[:, None])
-            weights = scores.softmax(-1)
+            weights = _softmax(scores)
             places = draw_places(weights, dropout) if dropout else None
             used = (weights if places is None else weights * places.to(weights.dtype)).to(v.dtype)
             put_group(attended, group, torch.bmm(used, v))
@@ -126,7 +143,7 @@ class _Attention(torch.autograd.Function):
             of_weights = torch.bmm(grad, v.transpose(1, 2)).to(weights.dtype)
             if places is not None:
                 of_weights *= places.to(weights.dtype)
-            of_scores = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype).to(q.dtype)
+            of_scores = _softmax_backward(of_weights, weights).to(q.dtype)
             of_scores_t = of_scores.transpose(1, 2)
             states = torch.bmm(of_scores, k), torch.bmm(of_scores_t, q), torch.bmm(used.transpose(1, 2), grad)
             for row, one in zip(into, states, strict=True):
