@@ -1,9 +1,9 @@
 """Memory and speed of an update with the auxiliary LM loss at GPT-1's vocabulary: logits in chunks, or all at once.
 
     python tests/benchmarks/lm_memory.py
-    python tests/benchmarks/lm_memory.py --batch 16 --tokens 128 --dtype bf16
+    python tests/benchmarks/lm_memory.py --layers 6 --width 192 --dtype bf16
 
-GPT-1's shape with random weights; each measurement in a fresh process. README.md says what is measured.
+GPT-1's shape, or a smaller one, with random weights; each measurement in a fresh process. README.md says what is measured.
 """
 
 import argparse
@@ -47,7 +47,8 @@ def build(args: argparse.Namespace) -> tuple[Any, Any, torch.device]:
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     set_seed(0)
-    config = OpenAIGPTConfig(n_layer=args.layers, embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0)
+    shape = {"n_layer": args.layers, "n_embd": args.width, "n_head": args.width // 64}
+    config = OpenAIGPTConfig(**shape, embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0)
     full = OpenAIGPTLMHeadModel(config)
     use_fast_attention(full)
     model = TaskModel(full.base_model, ClassificationHead(config.n_embd, 2, 0.0), lm=True, pooler=False).to(device)
@@ -96,7 +97,7 @@ def side(args: argparse.Namespace) -> dict[str, float]:
 def run(args: argparse.Namespace, name: str, grads: Path) -> dict[str, float]:
     """A side in a process of its own."""
     command = [sys.executable, __file__, "--side", name, "--grads", str(grads)]
-    for key in ("batch", "tokens", "layers", "updates", "dtype"):
+    for key in ("batch", "tokens", "layers", "width", "updates", "dtype"):
         command += [f"--{key}", str(getattr(args, key))]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1])
 
@@ -107,6 +108,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8, help="examples")
     parser.add_argument("--tokens", type=int, default=512, help="of each")
     parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--width", type=int, default=768, help="of the states; its heads are 64 wide")
     parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--updates", type=int, default=2, help="that are timed, after one that is not")
     parser.add_argument("--rounds", type=int, default=5)
