@@ -14,6 +14,7 @@ from heads.collate import Batch, PackedBatch
 from heads.language_model import sequence_lm_loss, tree_lm_loss
 from heads.readout import extract_state
 from heads.tree import tree_mask
+from trainers.backbones.last_block import read_only, takes_reading
 from trainers.backbones.load import position_offset
 from trainers.backbones.packed import group_lengths, takes_packing
 from trainers.backbones.padding import needs_mask
@@ -85,8 +86,13 @@ class TaskModel(nn.Module):
             raise ValueError(f"{type(self.backbone).__name__} does not keep the sequences of a row apart")
         extra = self._extra(batch.token_type_ids, batch.position_ids)
         groups = group_lengths(batch.lengths.tolist())
-        hidden_1TD = self.backbone(input_ids=batch.input_ids, groups=groups, **extra).last_hidden_state
-        state_1SD = extract_state(hidden_1TD, batch.extract_position.view(1, -1))
+        places_1S = batch.extract_position.view(1, -1)
+        if self.takes_reading:
+            with read_only(base_of(self.backbone), places_1S[0]):
+                state_1SD = self.backbone(input_ids=batch.input_ids, groups=groups, **extra).last_hidden_state
+        else:
+            hidden_1TD = self.backbone(input_ids=batch.input_ids, groups=groups, **extra).last_hidden_state
+            state_1SD = extract_state(hidden_1TD, places_1S)
         return self._logits(state_1SD.transpose(0, 1), batch.sequence_mask)
 
     def _extra(self, token_type_ids: Tensor, position_ids: Tensor) -> dict[str, Tensor]:
@@ -107,6 +113,11 @@ class TaskModel(nn.Module):
     def takes_packing(self) -> bool:
         """Whether a batch may be one row of all sequences: the backbone, adapter included, gives the same states."""
         return self.takes_positions and takes_packing(self.backbone, base_of(self.backbone), self.position_offset)
+
+    @cached_property
+    def takes_reading(self) -> bool:
+        """Whether a packed batch's last block may leave out what the head does not read, with the same states."""
+        return takes_reading(self.backbone, base_of(self.backbone), self.position_offset)
 
     @cached_property
     def takes_trees(self) -> bool:

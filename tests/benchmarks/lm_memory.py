@@ -3,7 +3,7 @@
     python tests/benchmarks/lm_memory.py
     python tests/benchmarks/lm_memory.py --layers 6 --width 192 --dtype bf16
 
-GPT-1's shape, or a smaller one, with random weights; each measurement in a fresh process. README.md says what is measured.
+GPT-1's shape, or a smaller one, with random weights; each measurement in a fresh process. README.md says what is timed.
 """
 
 import argparse

@@ -189,6 +189,32 @@ def test_a_network_is_asked_with_two_groups(tiny_model, monkeypatch):
     assert [len(groups) for groups in asked] == [2]
 
 
+def test_above_the_last_attention_only_what_is_read_is_computed(tiny_model, monkeypatch):
+    model = task_model(tiny_model, "bert")
+    assert model.takes_reading
+    last, first = model.backbone.encoder.layer[-1], model.backbone.encoder.layer[0]
+    seen = {}
+    last.intermediate.register_forward_hook(lambda _, given, __: seen.update(last=given[0].shape[1]))
+    first.intermediate.register_forward_hook(lambda _, given, __: seen.update(first=given[0].shape[1]))
+    batch = collate_packed(rows_of(1))
+    ours = found(model, batch)
+    assert seen == {"last": len(batch.lengths), "first": int(batch.lengths.sum())}
+    whole = task_model(tiny_model, "bert")
+    whole.takes_reading = False
+    torch.testing.assert_close(ours, found(whole, batch), rtol=1e-5, atol=1e-5)
+
+
+def test_a_block_that_goes_on_otherwise_is_computed_whole(tiny_model):
+    """Its own residual stream would meet the states of other tokens."""
+    model = task_model(tiny_model, "bert")
+    last = model.backbone.encoder.layer[-1]
+    last.register_forward_hook(lambda block, given, out: out + given[0].mean())
+    assert model.takes_reading  # whatever is the same for all tokens does no harm
+    last.register_forward_hook(lambda block, given, out: out + out.mean(dim=1, keepdim=True))
+    del model.takes_reading
+    assert not model.takes_reading
+
+
 @pytest.mark.parametrize("kind", ["modernbert", "deberta-v2"])
 def test_other_attentions_keep_their_padded_rows(tiny_model, kind):
     model = task_model(tiny_model, kind)
