@@ -2,6 +2,7 @@
 
 # B examples, which are sequences here, T tokens, D hidden width
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -106,12 +107,22 @@ def open_language_model(config: BackboneConfig) -> tuple[Any, Backbone, NextWord
     tokenizer, backbone = load_tokenizer(config), load_backbone(config, lm=True)
     check_family(config, backbone.base)
     check_ids(tokenizer, backbone, config.name)
+    return tokenizer, backbone, words_of(config, backbone, ("predictions",))
+
+
+def words_of(config: BackboneConfig, backbone: Backbone, heads: Sequence[str]) -> NextWord | MaskedWords:
+    """A language model with the loss of its words; heads are those of BERT's that a bidirectional one needs.
+
+    Raises:
+        InputError: its words are not predicted as our losses have it.
+    """
     if config.family == "causal":
         check_lm_head(config, backbone.full)
-        return tokenizer, backbone, NextWord(backbone.full)
-    if not hasattr(getattr(backbone.full, "cls", None), "predictions"):
+        return NextWord(backbone.full)
+    lacking = [name for name in heads if not hasattr(getattr(backbone.full, "cls", None), name)]
+    if lacking:
         raise InputError(
-            f"backbone {config.name}: objective=lm reads masked words by BERT's head (cls.predictions), which "
-            f"{backbone.full.config.model_type} does not have: type backbone=bert_base or mini_bert"
+            f"backbone {config.name}: masked words and next sentences are read by BERT's heads, and "
+            f"{backbone.full.config.model_type} has no cls.{lacking[0]}: type backbone=bert_base or mini_bert"
         )
-    return tokenizer, backbone, MaskedWords(backbone.full)
+    return MaskedWords(backbone.full)

@@ -8,10 +8,13 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
+from heads.errors import InputError
 from trainers import checkpoints, tracking
-from trainers.backbones.load import draw_backbone, load_tokenizer
+from trainers.backbones.load import draw_backbone, load_config, load_tokenizer
 from trainers.config import PretrainConfig, flat
+from trainers.continuations import takes_cache
 from trainers.data.corpus import corpus_blocks
+from trainers.data.documents import key_of, name_of
 from trainers.data.pairs import Text, masked_pairs
 from trainers.data.vocabulary import corpus_tokenizer
 from trainers.fit_text import (
@@ -22,7 +25,7 @@ from trainers.fit_text import (
     save_language_model,
     train_numbers,
 )
-from trainers.language_models import MaskedWords, NextWord
+from trainers.language_models import words_of
 from trainers.model_card import model_card
 from trainers.results import environment, write_result
 from trainers.runs import plain, write_text
@@ -55,14 +58,15 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
 def prepare(config: PretrainConfig, folder: Path, accelerator: Accelerator) -> tuple[TextRun, Curve]:
     """Tokenizer, text, model and optimizer; the curve's rows are read before anything is trained."""
     n_ctx = config.train.n_ctx
-    with accelerator.main_process_first():  # the others find what the first has tokenised
+    with accelerator.main_process_first():  # the others find what the first has made
         tokenizer = _tokenizer(config)
+    set_seed(config.seed)
+    backbone = draw_backbone(config.backbone, _changes(config, tokenizer))
+    model = words_of(config.backbone, backbone, ("predictions", "seq_relationship"))
+    with accelerator.main_process_first():
         curve = read_curve(config.curve, config.data, "fill_mask" if config.masked else "heuristic", n_ctx)
         text = _text(config, tokenizer, held_out=False)
         held_out = _text(config, tokenizer, held_out=True)
-    set_seed(config.seed)
-    backbone = draw_backbone(config.backbone, _changes(tokenizer))
-    model = MaskedWords(backbone.full) if config.masked else NextWord(backbone.full)
     run = prepare_text_run(config, folder, accelerator, tokenizer, backbone, model, text=text, held_out=held_out)
     set_seed(config.seed + 1000 * accelerator.process_index)  # dropout differs between processes
     return run, curve
@@ -71,19 +75,33 @@ def prepare(config: PretrainConfig, folder: Path, accelerator: Accelerator) -> t
 def _tokenizer(config: PretrainConfig) -> Any:
     """The one that is named, or one trained on the corpus."""
     if config.tokenizer is not None:
-        return load_tokenizer(replace(config.backbone, path=config.tokenizer, revision=None))
+        return _named_tokenizer(config, config.tokenizer)
     return corpus_tokenizer(config.corpus, "wordpiece" if config.masked else "bpe", config.train.n_ctx)
+
+
+def _named_tokenizer(config: PretrainConfig, folder: str) -> Any:
+    if not Path(folder).is_dir():
+        raise InputError(f"tokenizer={folder}: there is no such folder")
+    found = load_tokenizer(replace(config.backbone, path=folder, revision=None))
+    needed = ("cls_token", "sep_token", "mask_token") if config.masked else ("eos_token",)
+    if lacking := [name for name in needed if getattr(found, name) is None]:
+        raise InputError(f"tokenizer={folder} has no {lacking[0]}: leave tokenizer= out to train one on the corpus")
+    return found
 
 
 def _text(config: PretrainConfig, tokenizer: Any, held_out: bool) -> Text:
     blocks = corpus_blocks(config.corpus, tokenizer, config.train.n_ctx, held_out)
-    return masked_pairs(blocks, tokenizer, config.train.n_ctx, config.seed) if config.masked else blocks
+    if not config.masked:
+        return blocks
+    source = f"{key_of(config.corpus, held_out)}={name_of(config.corpus, held_out)}"
+    return masked_pairs(blocks, tokenizer, config.train.n_ctx, config.seed, source)
 
 
-def _changes(tokenizer: Any) -> dict[str, Any]:
-    """What the model's own config says of the tokenizer."""
+def _changes(config: PretrainConfig, tokenizer: Any) -> dict[str, Any]:
+    """What the model's own config says of the tokenizer, and of its positions: none that is not trained."""
+    n_ctx = min(config.train.n_ctx, getattr(load_config(config.backbone), "max_position_embeddings", 10**6))
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
-    return {"vocab_size": len(tokenizer), "use_cache": False} | ids
+    return {"vocab_size": len(tokenizer), "max_position_embeddings": n_ctx, "use_cache": False} | ids
 
 
 def _add_points(run: TextRun, curve: Curve) -> None:
@@ -111,6 +129,7 @@ def _finish(run: TextRun, config: PretrainConfig) -> dict[str, Any]:
     }
     state = whole_state(run.accelerator, run.training.model)
     if run.accelerator.is_main_process:
+        run.backbone.full.config.use_cache = takes_cache(run.backbone.full)  # training has none
         save_language_model(run, state, config.save_dtype)
         card = model_card(config, result, run.backbone.full.config.model_type)
         write_text(run.folder / "model" / "README.md", card)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import hydra
@@ -15,11 +16,12 @@ import torch
 from huggingface_hub import ModelCard
 from omegaconf import OmegaConf
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from heads.errors import InputError
+from trainers import checkpoints
 from trainers.config import PerplexityConfig, PretrainConfig
-from trainers.launch import register
+from trainers.launch import SHIPPED, register
 from trainers.overrides import CONF
 from trainers.perplexity import perplexity
 from trainers.pretrain import pretrain
@@ -145,6 +147,43 @@ def start(folder, *overrides):
     return subprocess.Popen([*command, *overrides], **output, text=True, env=dict(os.environ))
 
 
+@pytest.mark.parametrize("backbone", ["tiny_lstm", "tiny_bert"])
+def test_a_run_that_failed_goes_on_bit_equal_whatever_its_model(tmp_path, monkeypatch, backbone):
+    asked = (f"backbone={backbone}", "train.checkpoint_every=3", "train.micro_batch_size=3")
+    pretrain(compose(tmp_path / "whole", *asked))
+    saved, folder = checkpoints.save_if, tmp_path / "stopped"
+
+    def fails(accelerator, run, step, *rest):
+        saved(accelerator, run, step, *rest)
+        if step == 10:  # updates 10 is done again
+            raise OSError("the power went")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save_if", fails)
+        with pytest.raises(OSError, match="the power went"):
+            pretrain(compose(folder, *asked))
+    pretrain(compose(folder, *asked))
+    for name in ("log.jsonl", "model/model.safetensors"):
+        assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_a_run_does_not_go_on_with_another_text(tmp_path, monkeypatch):
+    text = tmp_path / "text.txt"
+    text.write_text((ROOT / "trainers/data/sample/corpus/train.txt").read_text())
+    asked = ("backbone=tiny", "corpus=files", f"corpus.files=[{text}]", "corpus.valid_fraction=0.1")
+    monkeypatch.setattr(checkpoints, "delete", lambda folder: None)
+    pretrain(compose(tmp_path / "run", *asked, "train.checkpoint_every=10"))
+    (tmp_path / "run" / "result.json").unlink()
+    text.write_text(text.read_text()[::-1])
+    with pytest.raises(InputError, match="holds an unfinished run on another text or tokenizer"):
+        pretrain(compose(tmp_path / "run", *asked, "train.checkpoint_every=10"))
+
+
+def test_a_model_has_the_positions_that_it_was_trained_on(tmp_path):
+    pretrain(compose(tmp_path, "backbone=tiny", "train.max_steps=1"))
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "model").config.n_positions == 64
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_stopped_run_goes_on_and_ends_bit_equal(tmp_path, how):
     asked = ("train.max_steps=60", "train.checkpoint_every=3", "curve.tasks=[cola]", "curve.limit=8")
@@ -166,6 +205,9 @@ def test_a_stopped_run_goes_on_and_ends_bit_equal(tmp_path, how):
         assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
+# A cap that random logits reach
+CAPPED = {"gemma2": {"final_logit_softcapping": 0.01, "num_key_value_heads": 2, "head_dim": 8}}
+
 WRONG = {
     "no text": (["corpus=files"], r"^the corpus has no text"),
     "no such task": (
@@ -173,6 +215,11 @@ WRONG = {
         r"^curve.tasks names the task 'sst3', which does not exist. Did you mean 'sst2'",
     ),
     "no heuristic": (["curve.tasks=[mrpc]"], r"^curve.tasks: mrpc has no prompts.heuristic in its YAML: leave it out$"),
+    "a tokenizer of the other kind": (
+        ["backbone=tiny_bert", f"tokenizer={SHIPPED / 'tiny_gpt'}"],
+        r"^tokenizer=.*tiny_gpt has no cls_token: leave tokenizer= out to train one on the corpus$",
+    ),
+    "no such tokenizer": (["tokenizer=gone"], r"^tokenizer=gone: there is no such folder$"),
     "too long a block": (["train.n_ctx=2000"], r"^train.n_ctx=2000, and tiny has positions for 512 tokens: lower it$"),
 }
 
@@ -181,5 +228,24 @@ WRONG = {
 def test_what_is_wrong_is_said_in_one_line(tmp_path, case):
     overrides, message = WRONG[case]
     with pytest.raises(Exception, match=message) as caught:
-        pretrain(compose(tmp_path, "backbone=tiny", *overrides))
+        pretrain(compose(tmp_path, *(() if "backbone" in overrides[0] else ("backbone=tiny",)), *overrides))
     assert isinstance(caught.value, InputError)
+
+
+@pytest.mark.parametrize(
+    ("kind", "like", "message"),
+    [
+        ("roberta", "tiny_bert", r"^backbone x: .*, and roberta has no cls.predictions: type backbone=bert_base"),
+        ("gemma2", "tiny", r"^backbone x: the logits of gemma2 are more than its states times its output weights"),
+    ],
+)
+def test_a_model_whose_words_are_predicted_otherwise_is_refused(tmp_path, kind, like, message):
+    """Its stated perplexity would be that of another function."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 32}
+    AutoConfig.for_model(kind, **sizes, max_position_embeddings=80, **CAPPED.get(kind, {})).save_pretrained(tmp_path)
+    config = compose(
+        tmp_path / "run", f"backbone.path={tmp_path}", f"backbone={'tiny_bert' if family != 'causal' else 'tiny'}"
+    )
+    config = replace(config, backbone=replace(config.backbone, name="x"))
+    with pytest.raises(InputError, match=message):
+        pretrain(config)

@@ -1,5 +1,7 @@
 """The cache: two that make the same folder at the same time both find it whole."""
 
+import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -33,3 +35,15 @@ def test_what_failed_halfway_is_made_again(tmp_path):
     assert list((tmp_path / "tokens").iterdir()) == []
     folder = made_once(str(tmp_path), "tokens", ["content"], lambda folder: (folder / "first").write_text("1"))
     assert (folder / "first").read_text() == "1"
+
+
+def test_what_a_killed_process_has_left_is_taken_away_in_the_end(tmp_path):
+    old, new = (tmp_path / "tokens" / f"partial-{name}" for name in ("old", "new"))
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+        (folder / "ids.bin").write_text("1")
+    before = time.time() - 25 * 3600
+    for path in (old / "ids.bin", old):
+        os.utime(path, (before, before))
+    folder = made_once(str(tmp_path), "tokens", ["content"], lambda folder: (folder / "first").write_text("1"))
+    assert set((tmp_path / "tokens").iterdir()) == {folder, new}

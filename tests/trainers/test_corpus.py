@@ -165,6 +165,20 @@ def test_a_row_of_the_hub_is_a_document(hub, sample, bpe, counted):
     assert len(counted) == 1
 
 
+def test_another_configuration_or_content_of_the_hub_is_tokenised_anew(hub, tmp_path, bpe):
+    folder = tmp_path / "owner" / "two"
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "train.jsonl").write_text(json.dumps({"text": f"{name} " * 9}) + "\n")
+    configs = [{"config_name": name, "data_files": f"{name}/train.jsonl"} for name in ("a", "b")]
+    (folder / "README.md").write_text(f"---\n{OmegaConf.to_yaml({'configs': configs})}---\n")
+    of_a, of_b = (replace(hub, hub=str(folder), hub_config=name) for name in ("a", "b"))
+    first = encode_corpus(of_a, bpe, False)
+    assert encode_corpus(of_b, bpe, False).file != first.file
+    (folder / "a" / "train.jsonl").write_text(json.dumps({"text": "other " * 9}) + "\n")
+    assert encode_corpus(of_a, bpe, False).file != first.file
+
+
 def test_what_is_wrong_with_the_hub_is_said(hub):
     wrong("set corpus.hub_column to one of text, n", documents, replace(hub, hub_column="body"))
     wrong("split test, cannot be read", documents, replace(hub, hub_split="test"))
@@ -347,6 +361,12 @@ def test_an_epochs_updates_read_every_block_once(sample, bpe):
     assert len(blocks.tokens.ids) - sum(blocks.lengths) <= 12
 
 
+def test_a_text_that_the_tokenizer_drops_is_said(written):
+    tokenizer = train_tokenizer(iter(["some words some words"]), "wordpiece", 300, 64)
+    nothing = written("\u200b\u200c\u0001\n")
+    wrong("corpus.files: the tokenizer knows nothing of .*0.txt", corpus_blocks, nothing, tokenizer, 64, False)
+
+
 def test_a_text_that_is_too_short_is_said(written, bpe):
     line = written("One short line.\n")
     n = len(encode_corpus(line, bpe, False).ids)
@@ -367,6 +387,8 @@ def test_a_text_that_is_too_short_is_said(written, bpe):
         ({"files": ["a.pdf"]}, r"a.pdf: the ending is not one of .txt, .gz, .xz"),
         ({"files": ["a.txt"], "valid_files": ["b"]}, "corpus.valid_files has b"),
         ({"files": ["a.txt"], "valid_files": ["a.txt"]}, "train on it or hold it out"),
+        ({"files": ["d/a.txt"], "valid_files": ["d/../d/a.txt"]}, "train on it or hold it out"),
+        ({"hub": "owner/name", "hub_valid_split": "train"}, "are both train: train on it or hold it out"),
         ({"files": ["a.txt"], "separator": "a\n"}, "corpus.separator"),
         ({"files": ["a.txt"], "vocab_size": 100}, "at least 300 pieces, got 100"),
         ({"files": ["a.txt"], "max_tokens": 0}, "corpus.max_tokens is at least 1"),

@@ -214,7 +214,7 @@ def check_lm_head(config: BackboneConfig, full: PreTrainedModel) -> None:
     if not torch.allclose(theirs, ours, rtol=1e-4, atol=1e-4):
         raise InputError(
             f"backbone {config.name}: the logits of {full.config.model_type} are more than its states times its output "
-            "weights (a bias, a scale or a cap), which objective=lm does not know: type another backbone="
+            "weights (a bias, a scale or a cap), which our LM loss does not know: type another backbone="
         )
 
 

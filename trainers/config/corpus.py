@@ -48,8 +48,13 @@ class CorpusConfig:
             self.valid_fraction is None or 0 < self.valid_fraction < 1,
             f"corpus.valid_fraction is a share of the text, in (0, 1), got {self.valid_fraction}",
         )
-        both = sorted(set(self.files) & set(self.valid_files))
+        training = {Path(file).resolve() for file in self.files}
+        both = sorted(file for file in self.valid_files if Path(file).resolve() in training)
         need(not both, f"corpus.files and corpus.valid_files both have {', '.join(both)}: train on it or hold it out")
+        need(
+            self.hub is None or bool(self.valid_files) or self.hub_split != self.hub_valid_split,
+            f"corpus.hub_split and corpus.hub_valid_split are both {self.hub_split}: train on it or hold it out",
+        )
         need(
             self.separator == self.separator.strip() and "\n" not in self.separator,
             f"corpus.separator is what a whole line says, without blanks around it, got {self.separator!r}",

@@ -3,10 +3,14 @@
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+LEFT = 24 * 3600  # seconds after which a partial folder is one that a killed process has left
 
 
 def made_once(cache: str | None, kind: str, content: list[Any], make: Callable[[Path], None]) -> Path:
@@ -18,6 +22,9 @@ def made_once(cache: str | None, kind: str, content: list[Any], make: Callable[[
     folder = root / hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
     if not folder.exists():
         root.mkdir(parents=True, exist_ok=True)
+        for old in root.glob("partial-*"):
+            if time.time() - _newest(old) > LEFT:
+                shutil.rmtree(old, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix="partial-", dir=root) as partial:
             new = Path(partial) / kind
             new.mkdir()
@@ -28,3 +35,8 @@ def made_once(cache: str | None, kind: str, content: list[Any], make: Callable[[
                 if not folder.exists():  # another run may have made the same in the meantime
                     raise
     return folder
+
+
+def _newest(folder: Path) -> float:
+    """When something in a folder was last written."""
+    return max((path.stat().st_mtime for path in [folder, *folder.rglob("*")]), default=0.0)

@@ -69,6 +69,8 @@ def encode_corpus(corpus: CorpusConfig, tokenizer: "PreTrainedTokenizerBase", he
                 if ends and n_tokens > starts[-1]:
                     starts.append(n_tokens)
                 bar.update(len(ids))
+        if not n_tokens:
+            raise InputError(f"{key_of(corpus, held_out)}: the tokenizer knows nothing of {name_of(corpus, held_out)}")
         np.save(folder / "starts.npy", np.asarray(starts))
         manifest = {"dtype": dtype.name, "tokens": n_tokens, "documents": len(starts) - 1, "words": n_words}
         (folder / "manifest.json").write_text(json.dumps(manifest))

@@ -238,8 +238,11 @@ def text_content(corpus: CorpusConfig, held_out: bool) -> list[Any]:
         files, side = corpus.valid_files if held_out else corpus.files, []
     if files:
         return [corpus.separator, *side, *(_file_content(file, key_of(corpus, held_out)) for file in files)]
-    split = _hub_split(corpus, held_out)
-    return [corpus.separator, corpus.hub, split, corpus.hub_column, _hub_builder(corpus).hash]
+    split, builder = _hub_split(corpus, held_out), _hub_builder(corpus)
+    # The hash is the repository's version, whatever the configuration, and a folder's stays when its files change
+    sources = [file for files in (builder.config.data_files or {}).values() for file in files]
+    found = [_file_content(file, "corpus.hub") if Path(file).is_file() else file for file in sources]
+    return [corpus.separator, corpus.hub, corpus.hub_config, split, corpus.hub_column, builder.hash, *found]
 
 
 def _file_content(file: str, key: str) -> list[Any]:
@@ -247,7 +250,7 @@ def _file_content(file: str, key: str) -> list[Any]:
         found = Path(file).stat()
         return [Path(file).name, found.st_size, _hash(file, found.st_size, found.st_mtime_ns)]
     except OSError as error:
-        what = "there is no file" if isinstance(error, FileNotFoundError) else f"{_reason(error)}:"
+        what = "there is no file" if isinstance(error, FileNotFoundError) else f"{error.strerror}:"
         raise InputError(f"{key}: {what} {file}") from error
 
 

@@ -106,13 +106,14 @@ class MaskedPairs:
     special_ids: tuple[int, ...]
     n_vocab: int
     seed: int
+    source: str = "the corpus"
     epoch: int = 0
 
     def __post_init__(self) -> None:
         n_tokens = int(self.tokens.starts[-1])
         if not self.spans or self.spans[0] == (0, n_tokens):
             raise InputError(
-                f"the corpus has too little text, {n_tokens} tokens, to pair up to {self.n_ctx - 3} of them with "
+                f"{self.source} has too little text, {n_tokens} tokens, to pair up to {self.n_ctx - 3} of them with "
                 "others: give it more, or lower n_ctx"
             )
 
@@ -156,8 +157,8 @@ class MaskedPairs:
 Text = Blocks | MaskedPairs  # running text, as a causal model reads it or as BERT does
 
 
-def masked_pairs(blocks: Blocks, tokenizer: Any, n_ctx: int, seed: int) -> MaskedPairs:
-    """The pairs of a text's tokens, with a tokenizer's own [CLS], [SEP] and [MASK]."""
+def masked_pairs(blocks: Blocks, tokenizer: Any, n_ctx: int, seed: int, source: str = "the corpus") -> MaskedPairs:
+    """The pairs of a text's tokens, with a tokenizer's own [CLS], [SEP] and [MASK]; source names the text."""
     return MaskedPairs(
         tokens=blocks.tokens,
         n_ctx=n_ctx,
@@ -167,4 +168,5 @@ def masked_pairs(blocks: Blocks, tokenizer: Any, n_ctx: int, seed: int) -> Maske
         special_ids=tuple(tokenizer.all_special_ids),
         n_vocab=len(tokenizer),
         seed=seed,
+        source=source,
     )

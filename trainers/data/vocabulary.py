@@ -11,13 +11,14 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from heads.errors import InputError
 from trainers.choose import choose
 from trainers.config.corpus import CorpusConfig
 from trainers.data.cache import made_once
 from trainers.data.documents import read_pieces, text_content
 
 # Bumped when the same text gives another tokenizer, so that one of an older version is not found again.
-VERSION = 1
+VERSION = 2
 
 END = "<|endoftext|>"
 BERT_SPECIALS = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
@@ -26,7 +27,8 @@ BERT_SPECIALS["mask_token"] = "[MASK]"
 # Characters of text that a tokenizer is trained on. A vocabulary of thousands of pieces hardly changes with more, and
 # WordPiece holds all of it in memory.
 MOST_TEXT = 60_000_000
-# A rarer character is [UNK] to WordPiece; as many as tokenizers' own WordPieceTrainer keeps.
+# A rarer character is [UNK] to WordPiece; as many as tokenizers' own WordPieceTrainer keeps. Each may take two pieces,
+# one of them for the midst of a word.
 MOST_CHARACTERS = 1000
 
 
@@ -42,7 +44,12 @@ def corpus_tokenizer(corpus: CorpusConfig, kind: str, n_ctx: int) -> PreTrainedT
 
     content = [VERSION, kind, corpus.vocab_size, MOST_TEXT, *text_content(corpus, held_out=False)]
     folder = made_once(corpus.cache, "tokenizers", content, make)
-    return AutoTokenizer.from_pretrained(str(folder), model_max_length=n_ctx)
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), model_max_length=n_ctx)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"the tokenizer in {folder} is broken: delete that folder and type the same command again"
+        ) from error
 
 
 def _first_texts(corpus: CorpusConfig) -> Iterator[str]:
@@ -90,7 +97,8 @@ def _train_wordpiece(texts: Iterator[str], vocab_size: int) -> tuple[Tokenizer, 
     counts: Counter[str] = Counter()
     for text in held:
         counts.update("".join(backend.normalizer.normalize_str(text).split()))
-    alphabet = sorted(counts, key=lambda character: (-counts[character], character))[:MOST_CHARACTERS]
+    most = min(MOST_CHARACTERS, (vocab_size - len(specials)) // 2)
+    alphabet = sorted(counts, key=lambda character: (-counts[character], character))[:most]
 
     def train(first_pieces: list[str], size: int) -> dict[str, int]:
         backend = _wordpiece({})
