@@ -243,9 +243,7 @@ def test_a_model_whose_words_are_predicted_otherwise_is_refused(tmp_path, kind, 
     """Its stated perplexity would be that of another function."""
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 32}
     AutoConfig.for_model(kind, **sizes, max_position_embeddings=80, **CAPPED.get(kind, {})).save_pretrained(tmp_path)
-    config = compose(
-        tmp_path / "run", f"backbone.path={tmp_path}", f"backbone={'tiny_bert' if family != 'causal' else 'tiny'}"
-    )
+    config = compose(tmp_path / "run", f"backbone={like}", f"backbone.path={tmp_path}")
     config = replace(config, backbone=replace(config.backbone, name="x"))
     with pytest.raises(InputError, match=message):
         pretrain(config)
