@@ -23,6 +23,7 @@ from trainers.reports.logs import PretrainedRun, curve_points, pretrained_runs, 
 from trainers.reports.paper import PAPER_NUMBERS
 from trainers.reports.report import write_report
 from trainers.reports.tables import Table, latex, text, to_csv, to_latex, to_markdown
+from trainers.reports.training_plots import learning_plot
 from trainers.results import Predictions, write_result
 from trainers.runs import plain, read_yaml
 from trainers.statistics import intervals
@@ -166,6 +167,29 @@ def test_trained_parameters_are_told_where_they_differ(tmp_path, compose):
     assert {score.settings for score in made.scores} == {"", "peft=lora"}
     file.write_text(json.dumps(result | {"train": result["train"] | {"trained_parameters": 5000}}))
     assert "trained parameters" not in to_markdown(write_report(tmp_path, tmp_path / "report").tables[0])
+
+
+def test_cells_of_two_precisions_or_of_sample_rows_are_told_apart(tmp_path, compose):
+    for n, precision in itertools.product((0, 1), ("no", "bf16")):
+        config = replace(compose("task=sst2", "backbone=tiny", f"n_transfer={n}"), mixed_precision=precision)
+        write_run(tmp_path / "precision" / f"{precision}{n}", config, 0.9 if precision == "no" else 0.6)
+    made = write_report(tmp_path / "precision", tmp_path / "report")
+    names = {f"tiny mixed_precision={one} n_transfer={n}" for one in ("no", "bf16") for n in (0, 1)}
+    assert {score.name for score in made.scores} == names
+    plots = {plot.name: plot for plot in made.plots}
+    assert len(plots["sst2_learning"].rows) == 4
+    lines = [re.sub(" n_transfer=.*", "", row["settings"]) for row in plots["sst2_transfer"].rows]
+    assert lines[0] == lines[1] != lines[2] == lines[3]
+    for name in ("data=hub", "data=sample"):
+        write_run(tmp_path / "rows" / name, compose("task=sst2", "backbone=tiny", name), 0.7)
+    assert {one.settings for one in write_report(tmp_path / "rows", tmp_path / "report").scores} == {"", "data=sample"}
+
+
+def test_two_cells_of_one_name_are_two_lines(tmp_path, compose):
+    for rank in (2, 4):
+        write_run(tmp_path / str(rank), compose("task=sst2", "backbone=tiny", f"train.epochs={rank}"), 0.7)
+    scores = [replace(score, settings="") for score in write_report(tmp_path, tmp_path / "report").scores]
+    assert len(learning_plot("sst2", scores).rows) == 2
 
 
 def test_runs_that_learned_nothing_are_counted_and_warned_of(tmp_path, compose):

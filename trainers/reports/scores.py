@@ -10,6 +10,7 @@ import numpy as np
 from heads.errors import InputError
 from trainers.config import flat
 from trainers.reports.command import chosen_groups, in_hydra, typed
+from trainers.runs import FILLED_IN
 from trainers.statistics.comparison import compare, holm, verdict
 from trainers.statistics.crossed import SeedScores, example_interval, mean_estimate
 from trainers.statistics.intervals import Estimate, seed_estimate
@@ -25,7 +26,8 @@ FULL: dict[str, Any] = {
     "n_reinit": 0,
     "init_from": None,
 }
-OTHER_FILES = ("peft=", "zero_shot=")  # that a cell's settings name; the others have a column of their own
+# Files that a cell's settings name, by a setting that each of them gives; the others have a column of their own.
+OTHER_FILES = {"peft": "peft.method", "zero_shot": "zero_shot.method", "data": "data.sample"}
 NAN = float("nan")
 
 
@@ -120,8 +122,11 @@ def told_apart(cell: Cell, recipe: str) -> str:
     settings = cell.runs[0].settings
     said = typed(recipe, settings)
     files = [] if said is None else chosen_groups(recipe, settings)
-    chosen = [word for word in files if word.startswith(OTHER_FILES) and f"{word.split('=')[0]}.method" in cell.differs]
-    each = {key: value for key, value in (cell.differs if said is None else said).items() if key in cell.differs}
+    chosen = [word for word in files if OTHER_FILES.get(word.split("=")[0]) in cell.differs]
+    filled_in = {key: settings.get(key) for key in FILLED_IN}  # which nobody need have typed, and which tell apart
+    each = {
+        key: value for key, value in (cell.differs if said is None else filled_in | said).items() if key in cell.differs
+    }
     return " ".join([*chosen, *(f"{key}={in_hydra(value)}" for key, value in each.items() if key != "ablation")])
 
 

@@ -30,14 +30,14 @@ from trainers.reports.tables import Row
 def learning_plot(task: str, scores: Sequence[CellScore]) -> Plot | None:
     """The train loss and the validation score at the end of each epoch."""
     ranked = sorted(scores, key=lambda score: (not score.is_reference, -score.mean))[:MOST_LINES]
-    lines = {score.name: _epochs(score) for score in ranked}
-    rows = [row for line in lines.values() for row in line]
+    lines = [(score.name, _epochs(score)) for score in ranked]
+    rows = [row for _, line in lines for row in line]
     if not rows:
         return None
     with drawing(f"{task}_learning"):
         figure = new_figure(8.0, 3.9)
         loss, validation = figure.subplots(1, 2)
-        for (name, line), style in zip(lines.items(), styles(MOST_LINES), strict=False):
+        for (name, line), style in zip(lines, styles(MOST_LINES), strict=False):
             _learning_line(loss, line, "loss", shortened(name, 44), style._asdict())
             _learning_line(validation, line, "score", "", style._asdict())
         loss.set_title("train: task loss, mean of an epoch")
