@@ -211,6 +211,19 @@ def test_a_single_seed_has_an_interval_over_examples_and_no_verdict(tmp_path, co
     assert {row["verdict"] for row in rows} == {"reference", "unknown"}
 
 
+def test_scores_by_two_metrics_have_no_difference(tmp_path, compose):
+    write_study(tmp_path, compose, {"none": 0.9, "no_aux_lm": 0.5})
+    for file in (tmp_path / "no_aux_lm").rglob("result.json"):
+        result = json.loads(file.read_text())
+        result["finetune"]["validation"]["f1"] = 0.4
+        result["primary"] = {"split": "validation", "metric": "f1", "value": 0.4}
+        file.write_text(json.dumps(result))
+    made = write_report(tmp_path, tmp_path / "report")
+    assert [score.delta for score in made.scores] == [None, None]
+    said = "sst2, tiny no_aux_lm: scored by f1, its reference by accuracy: no difference"
+    assert said in made.tables[0].notes
+
+
 def test_a_reference_may_be_named_and_its_lack_is_said(tmp_path, compose):
     for lr in (1e-3, 2e-3, 4e-3):
         for seed in (0, 1):

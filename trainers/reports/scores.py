@@ -247,6 +247,9 @@ def _nearest(row: CellScore, candidates: list[CellScore]) -> Cell | None:
 
 def _differ(row: CellScore, base: CellScore) -> str:
     """Why two cells cannot be compared by example; empty where they can."""
+    if (row.split, row.metric) != (base.split, base.metric):
+        at = ("", "") if row.split == base.split else (f" on {row.split}", f" on {base.split}")
+        return f"scored by {row.metric}{at[0]}, its reference by {base.metric}{at[1]}: no difference"
     one, other = row.cell.runs[0], base.cell.runs[0]
     try:
         check_same_examples(one.rows(row.split), other.rows(row.split), one, other)
