@@ -377,6 +377,18 @@ def test_the_paper_s_numbers_stand_beside_ours_with_what_differs(tmp_path, compo
     assert rows["none"]["differs"] == "tiny (2 M, random weights) for GPT-1 (117 M); validation, not test"
 
 
+def test_what_differs_from_the_paper_s_method_is_said(tmp_path, compose):
+    typed = ["task=sst2", "backbone=gpt1", "peft=lora", "optim.lr=1e-3", "train.max_steps=3", "objective.lm_coef=0"]
+    write_run(tmp_path / "lora", compose(*typed), 0.8)
+    write_run(tmp_path / "layers", compose("task=mnli", "backbone=gpt1", "n_transfer=0"), 0.8)
+    write_report(tmp_path, tmp_path / "report")
+    rows = {row["task"]: row["differs"] for row in table(tmp_path / "report" / "tables" / "paper.csv")}
+    said = rows["sst2"].split("; ")
+    assert said[0] == "validation, not test"
+    assert set(said[1].split()) == {"peft=lora", "objective.lm_coef=0.0", "optim.lr=0.001", "train.max_steps=3"}
+    assert rows["mnli"] == ""
+
+
 def test_a_curve_finds_the_best_supervised_number_of_its_task(tmp_path):
     line = {"step": 1, "task": "sst2", "split": "validation", "rows": 9, "metric": "accuracy", "score": 0.716}
     line |= {"chance": 0.5, "best_supervised": None, "normalized": None}

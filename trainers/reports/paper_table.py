@@ -3,12 +3,21 @@
 from collections.abc import Sequence
 from typing import Any
 
+from trainers.config import SEEDS
 from trainers.reports import tables
+from trainers.reports.command import chosen_groups, in_hydra, typed
 from trainers.reports.contents import WHO, who
 from trainers.reports.paper import FIGURE_2_RIGHT, PaperModel, PaperNumber, paper_model, paper_numbers
 from trainers.reports.scores import CellScore
 from trainers.reports.tables import Column, Shown, Table
+from trainers.runs import is_under
 from trainers.studies.cells import Cell
+
+# What is told in other words, or changes no fine-tuned number
+NO_METHOD = (
+    *("backbone.hub", "backbone.revision", "backbone.path", "backbone.weights", "zero_shot", "mixed_precision"),
+    *("data.root", "data.sample", "data.files", "data.train_rows", "data.eval_rows", *SEEDS),
+)
 
 
 def paper_table(scores: Sequence[CellScore]) -> Table:
@@ -53,7 +62,7 @@ def _paper_rows(score: CellScore) -> list[dict[str, Any]]:
 
 
 def what_differs(cell: Cell, model: PaperModel, number: PaperNumber) -> str:
-    """How our number is not the paper's, in a line: backbone, split, rows."""
+    """How our number is not the paper's, in a line: backbone, split, rows, and what was typed besides."""
     result, settings = cell.runs[0].result, cell.settings
     parts = []
     if settings["backbone.name"] != model.backbone or settings["backbone.weights"] != "pretrained":
@@ -69,7 +78,18 @@ def what_differs(cell: Cell, model: PaperModel, number: PaperNumber) -> str:
         parts.append("rows of your own files")
     elif settings["data.train_rows"] or settings["data.eval_rows"]:
         parts.append(f"a sample of the rows ({rows['train']} train, {rows[number.split]} {number.split})")
-    return "; ".join(parts)
+    return "; ".join([*parts, *_method(settings, number)])
+
+
+def _method(settings: dict[str, Any], number: PaperNumber) -> list[str]:
+    """The settings that are not those of the backbone's full method, or of its ablation, as one types them."""
+    said = typed("finetune", settings)
+    if said is None:
+        return [f"settings of {settings['backbone.name']}, which conf/backbone/ has no file of"]
+    told = (*NO_METHOD, *(["n_transfer"] if number.n_transfer is not None else []))
+    adapters = [word for word in chosen_groups("finetune", settings) if word.startswith("peft=")]
+    changed = [f"{key}={in_hydra(value)}" for key, value in said.items() if not is_under(key, told)]
+    return [" ".join(words)] if (words := adapters + changed) else []
 
 
 def curve_table(points: Sequence[dict[str, Any]]) -> Table:
