@@ -27,6 +27,7 @@ from trainers.reports.training_plots import learning_plot
 from trainers.results import Predictions, write_result
 from trainers.runs import plain, read_yaml
 from trainers.statistics import intervals
+from trainers.statistics.comparison import holm
 from trainers.statistics.components import share_intervals, variance_components
 from trainers.studies.cells import Found, find_runs
 
@@ -209,6 +210,17 @@ def test_a_single_seed_has_an_interval_over_examples_and_no_verdict(tmp_path, co
     rows = table(tmp_path / "report" / "tables" / "scores.csv")
     assert {row["interval_over"] for row in rows} == {"examples"}
     assert {row["verdict"] for row in rows} == {"reference", "unknown"}
+
+
+def test_holm_s_correction_is_over_the_tasks_of_a_table(tmp_path, compose):
+    for task, ablation, seed in itertools.product(("sst2", "rte"), ("none", "no_aux_lm"), (0, 1, 2)):
+        config = compose(f"task={task}", "backbone=tiny", f"ablation={ablation}", f"seed={seed}")
+        right = {"none": 0.9, "no_aux_lm": 0.8 if task == "rte" else 0.5}[ablation]
+        write_run(tmp_path / task / ablation / str(seed), config, right)
+    deltas = [one.delta for one in write_report(tmp_path, tmp_path / "report").scores if one.delta is not None]
+    assert len(deltas) == 2
+    assert [one.adjusted_p for one in deltas] == holm([one.p_value for one in deltas])
+    assert min(one.adjusted_p for one in deltas) == 2 * min(one.p_value for one in deltas)
 
 
 def test_scores_by_two_metrics_have_no_difference(tmp_path, compose):

@@ -53,7 +53,7 @@ def scores_table(scores: Sequence[CellScore]) -> Table:
         "Mean over seeds, in percent, on the split that chose the model. Intervals are Student's, over seeds and "
         "examples together; of a single seed the bootstrap's over examples alone, which says nothing of other seeds.",
         "A cell is better or worse than its reference (bold) where the interval of the difference excludes 0 and the "
-        "p-value, corrected by Holm over the task, is below 0.05.",
+        "p-value, corrected by Holm over all differences of this table, is below 0.05.",
         *dict.fromkeys(f"{score.task}, {score.name}: {score.note}" for score in scores if score.note),
         *_without_reference(scores),
     ]

@@ -11,7 +11,7 @@ from heads.errors import InputError
 from trainers.config import flat
 from trainers.reports.command import chosen_groups, in_hydra, typed
 from trainers.runs import FILLED_IN
-from trainers.statistics.comparison import compare, holm, verdict
+from trainers.statistics.comparison import Comparison, compare, holm, verdict
 from trainers.statistics.crossed import SeedScores, example_interval, mean_estimate
 from trainers.statistics.intervals import Estimate, seed_estimate
 from trainers.studies.cells import Cell, FinishedRun, check_same_examples, group
@@ -103,12 +103,13 @@ def cell_scores(runs: Sequence[FinishedRun], reference: dict[str, Any]) -> list[
     on_tasks = [run for run in runs if "task.name" in run.settings]
     tuned = [run for run in on_tasks if "finetune" in run.result]
     asked = [run for run in on_tasks if "finetune" not in run.result and "zero_shot" in run.result]
-    found: list[CellScore] = []
+    found: list[tuple[CellScore, Comparison | None]] = []
     for task in sorted({run.settings["task.name"] for run in [*tuned, *asked]}):
         cells = group([run for run in tuned if run.settings["task.name"] == task])
         found += _compared(_of_task(cells, "finetune"), flat(reference) or FULL)
-        found += _of_task(group([run for run in asked if run.settings["task.name"] == task]), "zero_shot")
-    return found
+        alone = _of_task(group([run for run in asked if run.settings["task.name"] == task]), "zero_shot")
+        found += [(row, None) for row in alone]
+    return _with_deltas(found)
 
 
 def _of_task(cells: list[Cell], recipe: str) -> list[CellScore]:
@@ -184,15 +185,25 @@ def baselines(cell: Cell, split: str, metric: str) -> Baselines:
     return Baselines(mean(""), low, high, mean("majority."), mean("chance."))
 
 
-def _compared(rows: list[CellScore], reference: dict[str, Any]) -> list[CellScore]:
-    """With intervals and, where there is a reference, differences; Holm's correction is over one task's."""
+def _with_deltas(found: Sequence[tuple[CellScore, Comparison | None]]) -> list[CellScore]:
+    """With their differences; Holm's correction is over those of all tasks, since a reader sees one table of them."""
+    adjusted = iter(holm([one.difference.p_value for _, one in found if one is not None]))
+    return [row if one is None else replace(row, delta=_delta(one.difference, next(adjusted))) for row, one in found]
+
+
+def _delta(one: Estimate, adjusted_p: float) -> Delta:
+    return Delta(one.value, *one.interval(), one.p_value, adjusted_p, verdict(one, adjusted_p))
+
+
+def _compared(rows: list[CellScore], reference: dict[str, Any]) -> list[tuple[CellScore, Comparison | None]]:
+    """One task's rows with intervals, and with their differences where there is a reference."""
     drawn, rows = _drawn(rows)
     candidates = [row for row in rows if all(row.cell.settings.get(key) == value for key, value in reference.items())]
     nearest = [_nearest(row, candidates) for row in rows]
     used = {id(cell) for row, cell in zip(rows, nearest, strict=True) if cell is not row.cell}
     rows = [replace(row, reference=cell if id(cell) in used else None) for row, cell in zip(rows, nearest, strict=True)]
     place = {id(row.cell): i for i, row in enumerate(rows)}
-    differences: dict[int, Estimate] = {}
+    comparisons: list[Comparison | None] = [None] * len(rows)
     for i, row in enumerate(rows):
         base = place.get(id(row.reference), i)
         a, b = drawn[i], drawn[base]
@@ -201,11 +212,8 @@ def _compared(rows: list[CellScore], reference: dict[str, Any]) -> list[CellScor
         if why := _differ(row, rows[base]):
             rows[i] = replace(row, note=why)
         else:
-            differences[i] = compare(a, b, paired=row.cell.draws == rows[base].cell.draws).difference
-    adjusted = holm([one.p_value for one in differences.values()])
-    for (i, one), p in zip(differences.items(), adjusted, strict=True):
-        rows[i] = replace(rows[i], delta=Delta(one.value, *one.interval(), one.p_value, p, verdict(one, p)))
-    return rows
+            comparisons[i] = compare(a, b, paired=row.cell.draws == rows[base].cell.draws)
+    return list(zip(rows, comparisons, strict=True))
 
 
 def _drawn(rows: list[CellScore]) -> tuple[list[SeedScores | None], list[CellScore]]:
