@@ -22,7 +22,7 @@ from trainers.fit import KEPT_PREDICTIONS, Run, Selection, fit, predict_split, p
 from trainers.model import TaskModel
 from trainers.objectives import build_objective
 from trainers.optim import param_groups
-from trainers.results import at_chance, check_metrics, environment, trained_parameters, write_result
+from trainers.results import at_chance, check_metrics, device_name, environment, trained_parameters, write_result
 from trainers.runs import STAGE_ZERO, plain, read_config, write_lines, write_text
 from trainers.saving import HEAD, chain, load_kept, same_answers, start_of
 from trainers.summary import summary
@@ -175,6 +175,7 @@ def _result(run: Run, records: Records, scores: dict[str, dict[str, float]]) -> 
             "micro_batch_size": progress.micro_batch_size,
             "shared_rows": run.splits["train"].shared,
             "packed_rows": run.splits["train"].packed,
+            "device": device_name(run.accelerator.device),
             "processes": run.accelerator.num_processes,
             "mixed_precision": run.accelerator.mixed_precision,
             "trained_parameters": trained,

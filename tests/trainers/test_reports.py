@@ -223,6 +223,28 @@ def test_holm_s_correction_is_over_the_tasks_of_a_table(tmp_path, compose):
     assert min(one.adjusted_p for one in deltas) == 2 * min(one.p_value for one in deltas)
 
 
+def test_runs_of_several_commits_and_devices_are_told_in_one_line(tmp_path, compose):
+    write_study(tmp_path, compose, {"none": 0.9, "no_aux_lm": 0.5, "no_pretraining": 0.5})
+    for file in tmp_path.rglob("result.json"):
+        result, (ablation, seed) = json.loads(file.read_text()), file.parts[-3:-1]
+        result["versions"] = {"commit": "b" if (ablation, seed) == ("none", "seed2") else "a", "torch": "2.13"}
+        result["train"]["device"] = "H100" if ablation == "no_pretraining" else "CPU"
+        file.write_text(json.dumps(result))
+    [said] = [note for note in write_report(tmp_path, tmp_path / "report").tables[0].notes if "made alike" in note]
+    assert said.startswith("Not made alike: ")
+    assert set(said.removeprefix("Not made alike: ").removesuffix(".").split("; sst2, ")) == {
+        "sst2, tiny (commit a, b)",
+        "tiny no_aux_lm (commit a, its reference's a, b)",
+        "tiny no_pretraining (commit a, its reference's a, b; device H100, its reference's CPU)",
+    }
+    for file in tmp_path.rglob("result.json"):
+        result = json.loads(file.read_text())
+        del result["train"]["device"]
+        file.write_text(json.dumps(result | {"versions": {"commit": "a"}}))
+    notes = write_report(tmp_path, tmp_path / "report").tables[0].notes
+    assert not any("made alike" in note for note in notes)
+
+
 def test_scores_by_two_metrics_have_no_difference(tmp_path, compose):
     write_study(tmp_path, compose, {"none": 0.9, "no_aux_lm": 0.5})
     for file in (tmp_path / "no_aux_lm").rglob("result.json"):

@@ -10,6 +10,7 @@ from heads.errors import InputError
 from trainers.config import SEEDS
 from trainers.metrics import GLUE_TASKS
 from trainers.reports import tables
+from trainers.reports.notes import degenerate_runs, mixed_origins, without_reference
 from trainers.reports.paper import GLUE_SCORES, GPT1
 from trainers.reports.scores import NAN, CellScore, told_apart
 from trainers.reports.tables import Column, Row, Shown, Table, in_percent
@@ -22,8 +23,6 @@ WHO = [
     tables.text("ablation", "ablation"),
     tables.text("settings", "settings"),
 ]
-
-MOST_NAMED = 8  # cells, in one line
 
 
 def who(score: CellScore) -> dict[str, str]:
@@ -55,7 +54,8 @@ def scores_table(scores: Sequence[CellScore]) -> Table:
         "A cell is better or worse than its reference (bold) where the interval of the difference excludes 0 and the "
         "p-value, corrected by Holm over all differences of this table, is below 0.05.",
         *dict.fromkeys(f"{score.task}, {score.name}: {score.note}" for score in scores if score.note),
-        *_without_reference(scores),
+        *without_reference(scores),
+        *mixed_origins(scores),
     ]
     rows = [_score_row(score) for score in scores]
     return Table("scores", "Scores", rows, columns, notes, strong=lambda row: row["verdict"] == "reference")
@@ -104,37 +104,10 @@ def _trained(row: Row) -> Shown:
     return Shown("", "") if trained is None else Shown(f"{trained:,} ({100 * trained / whole:.3g} %)", trained)
 
 
-def degenerate_runs(scores: Sequence[CellScore]) -> list[str]:
-    """A line that warns of the runs that learned nothing, where there are any, with their cells and seeds."""
-    collapsed = [(score, [run for run in score.cell.runs if run.result.get("degenerate")]) for score in scores]
-    named = [
-        f"{score.task}, {score.name} (seed {'; '.join(run.seeds_said for run in runs)})"
-        for score, runs in collapsed
-        if runs
-    ]
-    if not named:
-        return []
-    n, n_runs = sum(len(runs) for _, runs in collapsed), sum(len(score.cell.runs) for score in scores)
-    left_out = f" and {len(named) - MOST_NAMED} more cells" if len(named) > MOST_NAMED else ""
-    said = f"{'; '.join(named[:MOST_NAMED])}{left_out}"
-    return [f"Warning: {n} of {n_runs} runs learned nothing (degenerate), and count in every mean: {said}."]
-
-
 def _p(value: float) -> str:
     if not math.isfinite(value):
         return ""
     return f"{value:.3f}" if value >= 0.001 else "< 0.001"
-
-
-def _without_reference(scores: Sequence[CellScore]) -> list[str]:
-    """A line for each task with several tuned cells and nothing that they can be compared with."""
-    tuned = [score for score in scores if math.isfinite(score.mean)]
-    lost = sorted({s.task for s in tuned if s.reference is None and sum(o.task == s.task for o in tuned) > 1})
-    return [
-        f"{task}: some cells have no reference, or several; name its settings, such as reference.ablation=none or "
-        "reference.optim.lr=1e-5"
-        for task in lost
-    ]
 
 
 def numbers_table(scores: Sequence[CellScore]) -> Table:

@@ -14,6 +14,7 @@ from trainers.reports import contents
 from trainers.reports.curve_plots import curve_plots
 from trainers.reports.figures import Plot, make_folder, write_plot
 from trainers.reports.logs import curve_points, pretrained_runs
+from trainers.reports.notes import degenerate_runs
 from trainers.reports.page import render
 from trainers.reports.paper_table import curve_table, paper_table
 from trainers.reports.plots import bars_plot, confusion_plot, transfer_plot
@@ -37,7 +38,7 @@ class Report:
     @property
     def warnings(self) -> list[str]:
         """What a reader should know before any number."""
-        return contents.degenerate_runs(self.scores)
+        return degenerate_runs(self.scores)
 
 
 def report(config: ReportConfig) -> None:

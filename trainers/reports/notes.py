@@ -1,0 +1,64 @@
+"""What a reader should know of the cells before their numbers, a line each."""
+
+import math
+from collections.abc import Sequence
+
+from trainers.config import flat
+from trainers.reports.scores import CellScore
+from trainers.studies.cells import Cell
+
+MOST_NAMED = 8  # cells, in one line
+# What made a run, where its result says so
+ORIGINS = {"commit": "versions.commit", "torch": "versions.torch", "device": "train.device"}
+
+
+def degenerate_runs(scores: Sequence[CellScore]) -> list[str]:
+    """A line that warns of the runs that learned nothing, where there are any, with their cells and seeds."""
+    collapsed = [(score, [run for run in score.cell.runs if run.result.get("degenerate")]) for score in scores]
+    named = [
+        f"{score.task}, {score.name} (seed {'; '.join(run.seeds_said for run in runs)})"
+        for score, runs in collapsed
+        if runs
+    ]
+    if not named:
+        return []
+    n, n_runs = sum(len(runs) for _, runs in collapsed), sum(len(score.cell.runs) for score in scores)
+    left_out = f" and {len(named) - MOST_NAMED} more cells" if len(named) > MOST_NAMED else ""
+    said = f"{'; '.join(named[:MOST_NAMED])}{left_out}"
+    return [f"Warning: {n} of {n_runs} runs learned nothing (degenerate), and count in every mean: {said}."]
+
+
+def without_reference(scores: Sequence[CellScore]) -> list[str]:
+    """A line for each task with several tuned cells and nothing that they can be compared with."""
+    tuned = [score for score in scores if math.isfinite(score.mean)]
+    lost = sorted({s.task for s in tuned if s.reference is None and sum(o.task == s.task for o in tuned) > 1})
+    return [
+        f"{task}: some cells have no reference, or several; name its settings, such as reference.ablation=none or "
+        "reference.optim.lr=1e-5"
+        for task in lost
+    ]
+
+
+def mixed_origins(scores: Sequence[CellScore]) -> list[str]:
+    """A line that names the cells of several commits, versions of torch or devices, or of others than the reference."""
+    named = [f"{score.task}, {score.name} ({said})" for score in scores if (said := _mixed(score))]
+    if not named:
+        return []
+    left_out = f"; and {len(named) - MOST_NAMED} more cells" if len(named) > MOST_NAMED else ""
+    return [f"Not made alike: {'; '.join(named[:MOST_NAMED])}{left_out}."]
+
+
+def _mixed(score: CellScore) -> str:
+    parts = []
+    for name, key in ORIGINS.items():
+        own = _said(score.cell, key)
+        others = own if score.reference is None else _said(score.reference, key)
+        if own != others and own and others:
+            parts.append(f"{name} {', '.join(own)}, its reference's {', '.join(others)}")
+        elif len(own) > 1:
+            parts.append(f"{name} {', '.join(own)}")
+    return "; ".join(parts)
+
+
+def _said(cell: Cell, key: str) -> list[str]:
+    return sorted({str(found) for run in cell.runs if (found := flat(run.result).get(key)) is not None})
