@@ -245,6 +245,19 @@ def test_runs_of_several_commits_and_devices_are_told_in_one_line(tmp_path, comp
     assert not any("made alike" in note for note in notes)
 
 
+def test_the_glue_score_tells_its_rows_seeds_and_collapsed_runs(tmp_path, compose):
+    for task, seed in itertools.product(("sst2", "rte", "wnli"), (0, 1)):
+        if (task, seed) != ("rte", 1):
+            config = compose(f"task={task}", "backbone=tiny", "data=sample", f"seed={seed}")
+            write_run(tmp_path / f"{task}{seed}", config, 0.8, degenerate="x" if (task, seed) == ("wnli", 1) else None)
+    [glue] = [one for one in write_report(tmp_path, tmp_path / "report").tables if one.name == "glue"]
+    assert glue.notes[1:] == [
+        "tiny: sample data, which no number should be reported of.",
+        "tiny: other seeds than 0; 1: rte (0).",
+        "tiny: runs that learned nothing count in the mean: wnli (seed 1).",
+    ]
+
+
 def test_scores_by_two_metrics_have_no_difference(tmp_path, compose):
     write_study(tmp_path, compose, {"none": 0.9, "no_aux_lm": 0.5})
     for file in (tmp_path / "no_aux_lm").rglob("result.json"):

@@ -10,7 +10,7 @@ from heads.errors import InputError
 from trainers.config import SEEDS
 from trainers.metrics import GLUE_TASKS
 from trainers.reports import tables
-from trainers.reports.notes import degenerate_runs, mixed_origins, without_reference
+from trainers.reports.notes import degenerate_runs, glue_notes, mixed_origins, without_reference
 from trainers.reports.paper import GLUE_SCORES, GPT1
 from trainers.reports.scores import NAN, CellScore, told_apart
 from trainers.reports.tables import Column, Row, Shown, Table, in_percent
@@ -153,7 +153,9 @@ def glue_table(runs: Sequence[FinishedRun]) -> Table:
         if len({run.settings["task.name"] for run in cell.runs}) < 2:
             continue
         try:
-            rows.append(_glue_row(cell))
+            row, own = _glue_row(cell)
+            rows.append(row)
+            notes += own
         except InputError as error:
             notes.append(str(error))
     if any(row["backbone"] == GPT1.backbone for row in rows):
@@ -168,18 +170,24 @@ def glue_table(runs: Sequence[FinishedRun]) -> Table:
     return Table("glue", "GLUE score", rows, columns, notes)
 
 
-def _glue_row(cell: Cell) -> Row:
+def _glue_row(cell: Cell) -> tuple[Row, list[str]]:
+    """The row, and what a reader should know of it, a line each."""
     found = glue_summary(cell.runs, over="mean")
     names = sorted({line.split(":")[0] for line in found.missing})
     ablation = cell.settings["ablation"]
-    return {
+    named = {
         "backbone": cell.settings["backbone.name"],
         "ablation": "" if ablation == "none" else ablation,
         "settings": told_apart(cell, "finetune"),
+    }
+    row = {
+        **named,
         "glue": found.score,
         **{task: found.tasks[task].score if task in found.tasks else None for task in GLUE_TASKS},
         "missing": ", ".join(names) or None,
     }
+    name = " ".join(part for part in named.values() if part)
+    return row, [f"{name}: {note}." for note in glue_notes(found, cell.settings)]
 
 
 def speed_table(scores: Sequence[CellScore]) -> Table:

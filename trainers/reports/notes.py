@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from trainers.config import flat
 from trainers.reports.scores import CellScore
 from trainers.studies.cells import Cell
+from trainers.studies.glue import GlueSummary
 
 MOST_NAMED = 8  # cells, in one line
 # What made a run, where its result says so
@@ -37,6 +39,28 @@ def without_reference(scores: Sequence[CellScore]) -> list[str]:
         "reference.optim.lr=1e-5"
         for task in lost
     ]
+
+
+def glue_notes(found: GlueSummary, settings: dict[str, Any]) -> list[str]:
+    """Whether the rows are not all of each task's, or its seeds not those of the others; and what learned nothing."""
+    notes = []
+    if settings["data.sample"]:
+        notes.append("sample data, which no number should be reported of")
+    elif settings["data.train_rows"] or settings["data.eval_rows"]:
+        notes.append("a sample of each task's rows")
+    seeds = [one.seeds for one in found.tasks.values()]
+    usual = max(seeds, key=seeds.count, default=())
+    others = [f"{task} ({_listed(one.seeds)})" for task, one in found.tasks.items() if one.seeds != usual]
+    if others:
+        notes.append(f"other seeds than {_listed(usual)}: {', '.join(others)}")
+    collapsed = [f"{task} (seed {_listed(one.degenerate)})" for task, one in found.tasks.items() if one.degenerate]
+    if collapsed:
+        notes.append(f"runs that learned nothing count in the mean: {', '.join(collapsed)}")
+    return notes
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return "; ".join(map(str, seeds))
 
 
 def mixed_origins(scores: Sequence[CellScore]) -> list[str]:
