@@ -397,6 +397,20 @@ def test_a_command_makes_the_settings_that_it_is_of(compose, tmp_path):
     assert {"task=rte", "backbone=tiny_bert", "data=sample", "seed=3", "optim.lr=0.0003", "n_frozen=1"} <= set(words)
     assert plain(compose(*words[2:])) | {"run_dir": ""} == plain(config) | {"run_dir": ""}
     assert command("finetune", run.settings | {"task.name": "nowhere"}) is None
+    for i, more in enumerate(
+        (
+            ["mixed_precision=no", "train.eval_train_rows=50"],
+            ["mixed_precision=fp16"],
+            ["ablation=lstm", "backbone.lstm=/models/lstm"],
+        )
+    ):
+        config = compose("task=rte", "backbone=gpt1", "seed=3", *more)
+        write_run(tmp_path / f"more{i}", config, 0.7)
+        [run] = find_runs(tmp_path / f"more{i}").runs
+        words = command("finetune", run.settings).split()[2:]
+        assert set(more) <= set(words)
+        assert not any(word.startswith("backbone.hub") for word in words)
+        assert plain(compose(*words)) | {"run_dir": ""} == plain(config) | {"run_dir": ""}
 
 
 def test_the_papers_numbers_are_of_tasks_and_metrics_there_are():

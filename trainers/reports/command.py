@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from trainers.config import SPEED_ONLY, FinetuneConfig, LmConfig, PerplexityConfig, PretrainConfig, flat
 from trainers.launch import register
 from trainers.overrides import CONF
-from trainers.runs import FILLED_IN, is_under
+from trainers.runs import is_under
 
 SCHEMAS: dict[str, type] = {
     **{"finetune": FinetuneConfig, "zero_shot": FinetuneConfig, "pretrain": PretrainConfig},
@@ -35,18 +35,20 @@ def command(recipe: str, settings: dict[str, Any]) -> str | None:
 def typed(recipe: str, settings: dict[str, Any]) -> dict[str, Any] | None:
     """Flat settings that differ from those of the chosen files; the seed and what changes no number left out.
 
-    None where a chosen file is not there.
+    A run's precision is among them, typed or not: other hardware would choose another. So are the scored train rows,
+    since they add a number. None where a chosen file is not there.
     """
     composed = compose(recipe, tuple(chosen_groups(recipe, settings)))
     if composed is None:
         return None
     plain = flat(composed)
-    left_out = (*SPEED_ONLY, "seed")
-    return {
-        key: value
-        for key, value in settings.items()
-        if not is_under(key, left_out) and not (key in FILLED_IN and not plain.get(key)) and plain.get(key) != value
-    }
+    left_out = ("seed", *(key for key in SPEED_ONLY if key != "train.eval_train_rows"))
+    changed = {key: value for key, value in settings.items() if not is_under(key, left_out) and plain.get(key) != value}
+    if not plain.get("task.labels"):
+        changed.pop("task.labels", None)  # read from the train file
+    if settings.get("ablation") == "lstm" and "backbone.hub" in changed:
+        changed["backbone.lstm"] = changed.pop("backbone.hub")
+    return changed
 
 
 def chosen_groups(recipe: str, settings: dict[str, Any]) -> list[str]:

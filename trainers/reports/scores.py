@@ -125,9 +125,8 @@ def told_apart(cell: Cell, recipe: str) -> str:
     files = [] if said is None else chosen_groups(recipe, settings)
     chosen = [word for word in files if OTHER_FILES.get(word.split("=")[0]) in cell.differs]
     filled_in = {key: settings.get(key) for key in FILLED_IN}  # which nobody need have typed, and which tell apart
-    each = {
-        key: value for key, value in (cell.differs if said is None else filled_in | said).items() if key in cell.differs
-    }
+    differs = {*cell.differs, *(["backbone.lstm"] if "backbone.hub" in cell.differs else [])}
+    each = {key: value for key, value in (cell.differs if said is None else filled_in | said).items() if key in differs}
     return " ".join([*chosen, *(f"{key}={in_hydra(value)}" for key, value in each.items() if key != "ablation")])
 
 
