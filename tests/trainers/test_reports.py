@@ -258,6 +258,24 @@ def test_the_glue_score_tells_its_rows_seeds_and_collapsed_runs(tmp_path, compos
     ]
 
 
+@pytest.mark.parametrize(
+    ("key", "values", "usual"), [("n_transfer", (-1, 0, 2), 2), ("objective.lm_coef", (0.0, 0.5, 1.0), 0.5)]
+)
+def test_a_study_of_the_full_method_is_compared_with_it(key, values, usual, tmp_path, compose):
+    for value, seed in itertools.product(values, (0, 1)):
+        config = compose("task=sst2", "backbone=tiny", f"{key}={value}", f"seed={seed}")
+        write_run(tmp_path / f"{value}_{seed}", config, 0.9 if value == usual else 0.5)
+    made = write_report(tmp_path, tmp_path / "report")
+    assert [score.cell.settings[key] for score in made.scores if score.is_reference] == [usual]
+    assert sum(score.delta is not None for score in made.scores) == 2
+
+
+def test_a_reference_of_no_run_s_settings_is_an_error(tmp_path, compose):
+    write_study(tmp_path, compose, {"none": 0.9}, seeds=(0,))
+    with pytest.raises(InputError, match=r"^reference.n_transfr: no run has the setting .* Did you mean 'n_transfer'"):
+        write_report(tmp_path, tmp_path / "report", {"n_transfr": 2})
+
+
 def test_scores_by_two_metrics_have_no_difference(tmp_path, compose):
     write_study(tmp_path, compose, {"none": 0.9, "no_aux_lm": 0.5})
     for file in (tmp_path / "no_aux_lm").rglob("result.json"):

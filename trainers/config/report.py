@@ -13,7 +13,7 @@ class ReportConfig:
     runs: str | None = None  # a folder with runs below it
     output: str | None = None  # the report's folder; null is RUNS/report, or outputs/attention
     # settings of the cells that others are compared with, as reference.optim.lr=1e-5; empty: the full method, without
-    # ablation, adapter or transfer
+    # ablation, adapter or transfer, or what is nearest to it
     reference: dict[str, Any] = field(default_factory=dict)
     attention: list[str] = field(
         default_factory=list

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from heads.errors import InputError
+from trainers.choose import nearest
 from trainers.config import flat
 from trainers.reports.command import chosen_groups, in_hydra, typed
 from trainers.runs import FILLED_IN
@@ -98,18 +99,30 @@ def cell_scores(runs: Sequence[FinishedRun], reference: dict[str, Any]) -> list[
     """A row for each cell, task by task; reference names settings of the cells to compare with, {} the full method.
 
     Raises:
-        InputError: two runs have all settings in common.
+        InputError: no run has a setting that reference names.
     """
     on_tasks = [run for run in runs if "task.name" in run.settings]
+    named = flat(reference)
+    _check_known(named, on_tasks)
     tuned = [run for run in on_tasks if "finetune" in run.result]
     asked = [run for run in on_tasks if "finetune" not in run.result and "zero_shot" in run.result]
     found: list[tuple[CellScore, Comparison | None]] = []
     for task in sorted({run.settings["task.name"] for run in [*tuned, *asked]}):
         cells = group([run for run in tuned if run.settings["task.name"] == task])
-        found += _compared(_of_task(cells, "finetune"), flat(reference) or FULL)
+        found += _compared(_of_task(cells, "finetune"), named)
         alone = _of_task(group([run for run in asked if run.settings["task.name"] == task]), "zero_shot")
         found += [(row, None) for row in alone]
     return _with_deltas(found)
+
+
+def _check_known(reference: dict[str, Any], runs: Sequence[FinishedRun]) -> None:
+    known = dict.fromkeys(key for run in runs for key in run.settings)
+    for key in reference:
+        if known and key not in known:
+            raise InputError(
+                f"reference.{key}: no run has the setting '{key}'.{nearest(key, known)} The page of a report lists "
+                "each run's settings"
+            )
 
 
 def _of_task(cells: list[Cell], recipe: str) -> list[CellScore]:
@@ -197,10 +210,10 @@ def _delta(one: Estimate, adjusted_p: float) -> Delta:
 def _compared(rows: list[CellScore], reference: dict[str, Any]) -> list[tuple[CellScore, Comparison | None]]:
     """One task's rows with intervals, and with their differences where there is a reference."""
     drawn, rows = _drawn(rows)
-    candidates = [row for row in rows if all(row.cell.settings.get(key) == value for key, value in reference.items())]
-    nearest = [_nearest(row, candidates) for row in rows]
-    used = {id(cell) for row, cell in zip(rows, nearest, strict=True) if cell is not row.cell}
-    rows = [replace(row, reference=cell if id(cell) in used else None) for row, cell in zip(rows, nearest, strict=True)]
+    candidates = [row for row in rows if _has(row, reference)] if reference else _full_methods(rows)
+    bases = [_nearest(row, candidates) for row in rows]
+    used = {id(cell) for row, cell in zip(rows, bases, strict=True) if cell is not row.cell}
+    rows = [replace(row, reference=cell if id(cell) in used else None) for row, cell in zip(rows, bases, strict=True)]
     place = {id(row.cell): i for i, row in enumerate(rows)}
     comparisons: list[Comparison | None] = [None] * len(rows)
     for i, row in enumerate(rows):
@@ -213,6 +226,30 @@ def _compared(rows: list[CellScore], reference: dict[str, Any]) -> list[tuple[Ce
         else:
             comparisons[i] = compare(a, b, paired=row.cell.draws == rows[base].cell.draws)
     return list(zip(rows, comparisons, strict=True))
+
+
+def _has(row: CellScore, settings: dict[str, Any]) -> bool:
+    return all(row.cell.settings.get(key) == value for key, value in settings.items())
+
+
+def _full_methods(rows: Sequence[CellScore]) -> list[CellScore]:
+    """Of each backbone the cells with the paper's full method, or with what in their study is nearest to it.
+
+    Where every cell transfers a number of layers, those that transfer the most; where cells differ in the weight of the
+    auxiliary objective, those with the backbone's own.
+    """
+    found = []
+    for backbone in dict.fromkeys(row.backbone for row in rows):
+        own = [row for row in rows if row.backbone == backbone]
+        full = [row for row in own if _has(row, FULL)]
+        if not full:
+            but_for_layers = {key: value for key, value in FULL.items() if key != "n_transfer"}
+            layers = [row for row in own if _has(row, but_for_layers)]
+            most = max((row.cell.settings["n_transfer"] for row in layers), default=None)
+            full = [row for row in layers if row.cell.settings["n_transfer"] == most]
+        usual = [row for row in full if "objective.lm_coef" not in (typed("finetune", row.cell.settings) or {})]
+        found += usual or full
+    return found
 
 
 def _drawn(rows: list[CellScore]) -> tuple[list[SeedScores | None], list[CellScore]]:
