@@ -154,6 +154,21 @@ def test_what_is_unfinished_is_listed_and_what_is_set_aside_is_not_read(tmp_path
     assert found.unfinished[1].reason.startswith("cannot be read: ")
 
 
+def test_cells_that_failed_are_listed_with_their_line(tmp_path, compose):
+    write_study(tmp_path / "runs", compose, {1e-3: 0.8}, seeds=(0, 1))
+    (tmp_path / "runs" / "lr0.001" / "seed1" / "result.json").unlink()
+    (tmp_path / "cells").mkdir()
+    for i, error in enumerate((None, "the loss is NaN", "no such backbone")):
+        cell = {"run_dir": str(tmp_path / "runs" / "lr0.001" / f"seed{i}"), "overrides": [f"seed={i}"], "error": error}
+        (tmp_path / "cells" / f"{i}.json").write_text(json.dumps(cell))
+    found = find_runs(tmp_path)
+    assert [run.seed for run in found.runs] == [0]
+    assert [(one.folder.name, one.reason) for one in found.unfinished] == [
+        ("seed1", "failed: seed=1: the loss is NaN"),
+        ("seed2", "failed: seed=2: no such backbone"),
+    ]
+
+
 def test_a_folder_without_runs_and_a_run_that_counts_twice(tmp_path, compose):
     with pytest.raises(InputError, match="holds no run"):
         find_runs(tmp_path)

@@ -186,7 +186,14 @@ def find_runs(folder: Path) -> Found:
         InputError: there is none, finished or not.
     """
     runs, unfinished = [], []
-    for file in _config_files(folder):
+    cells = read_cells(folder)
+    failed = {
+        Path(cell["run_dir"]): f"failed: {' '.join(cell['overrides'])}: {cell['error']}"
+        for cell in cells
+        if cell["error"]
+    }
+    files = _config_files(folder, cells)
+    for file in files:
         run = file.parent
         try:
             settings = flat(read_settings(file, FinetuneConfig))
@@ -195,16 +202,20 @@ def find_runs(folder: Path) -> Found:
             if is_finished(run):
                 runs.append(FinishedRun(run, settings, read_result(run)))
             else:
-                unfinished.append(Unfinished(run, "no result.json: type its command again to finish it"))
+                unfinished.append(
+                    Unfinished(run, failed.get(run, "no result.json: type its command again to finish it"))
+                )
         except (OmegaConfBaseException, YAMLError, json.JSONDecodeError) as error:
             unfinished.append(Unfinished(run, f"cannot be read: {str(error).splitlines()[0]}"))
+    unread = failed.keys() - {file.parent for file in files}  # failed before there was a config.yaml
+    unfinished += [Unfinished(run, failed[run]) for run in sorted(unread)]
     if not runs and not unfinished:
         raise InputError(f"{folder} holds no run (no config.yaml of one): name the folder that your runs are below")
     return Found(runs, unfinished)
 
 
-def _config_files(folder: Path) -> list[Path]:
-    if cells := read_cells(folder):
+def _config_files(folder: Path, cells: Sequence[dict[str, Any]]) -> list[Path]:
+    if cells:
         named = {Path(cell["run_dir"]) / "config.yaml" for cell in cells}
         return sorted(file for file in named if file.is_file())
     return [
