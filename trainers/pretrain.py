@@ -27,7 +27,7 @@ from trainers.fit_text import (
 )
 from trainers.language_models import words_of
 from trainers.model_card import model_card
-from trainers.results import environment, write_result
+from trainers.results import environment, finite, write_result
 from trainers.runs import plain, write_text
 from trainers.saving import whole_state
 from trainers.summary import pretraining_summary
@@ -113,7 +113,8 @@ def _add_points(run: TextRun, curve: Curve) -> None:
     if run.accelerator.is_main_process:
         with (run.folder / CURVE).open("a") as stream:
             for line in lines:
-                stream.write(json.dumps({"step": progress.step, "tokens": progress.tokens} | line) + "\n")
+                point = {"step": progress.step, "tokens": progress.tokens} | line
+                stream.write(json.dumps(finite(point)) + "\n")
 
 
 def _finish(run: TextRun, config: PretrainConfig) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from datasets import Dataset
 from omegaconf import OmegaConf
 
 from heads.errors import InputError
+from trainers import pretrain
 from trainers.data.split import Split
 from trainers.metrics import accuracy
 from trainers.overrides import CONF
@@ -132,7 +134,7 @@ def test_seeds_varied_apart_have_their_shares_in_a_table_and_a_plot(tmp_path, co
     assert [(float(row["share_low"]), float(row["share_high"])) for row in rows] == share_intervals(scores)
     assert [row["seeds"] for row in rows] == ["3", "2", "6"]
     drawn = table(tmp_path / "report" / "plots" / "sst2_seeds.csv")
-    assert [float(row["accuracy"]) for row in drawn] == scores.ravel().tolist()
+    assert [float(row["score"]) for row in drawn] == scores.ravel().tolist()
     assert "weights 3, order 1" in (tmp_path / "report" / "report.html").read_text()
     (tmp_path / "32" / "result.json").unlink()
     assert "seed_shares" not in {one.name for one in write_report(tmp_path, tmp_path / "report").tables}
@@ -274,6 +276,81 @@ def test_a_reference_of_no_run_s_settings_is_an_error(tmp_path, compose):
     write_study(tmp_path, compose, {"none": 0.9}, seeds=(0,))
     with pytest.raises(InputError, match=r"^reference.n_transfr: no run has the setting .* Did you mean 'n_transfer'"):
         write_report(tmp_path, tmp_path / "report", {"n_transfr": 2})
+
+
+def test_damaged_files_are_told_with_their_line(tmp_path, compose):
+    write_study(tmp_path, compose, {"none": 0.9, "no_aux_lm": 0.5, "no_pretraining": 0.5})
+    torn = tmp_path / "none" / "seed1" / "predictions.jsonl"
+    torn.write_text(torn.read_text()[:-30])
+    file = tmp_path / "no_aux_lm" / "seed0" / "result.json"
+    result = json.loads(file.read_text())
+    result["data"]["labels"] = ["a", "b"]
+    file.write_text(json.dumps(result))
+    file = tmp_path / "no_pretraining" / "seed0" / "result.json"
+    result = json.loads(file.read_text())
+    del result["primary"]
+    file.write_text(json.dumps(result))
+    file = tmp_path / "no_pretraining" / "seed1" / "result.json"
+    result = json.loads(file.read_text())
+    del result["train"]["seconds"]
+    file.write_text(json.dumps(result))
+    notes = "\n".join(write_report(tmp_path, tmp_path / "report").tables[0].notes)
+    assert f"{torn}, line 60: damaged" in notes
+    said = "predictions.jsonl, line 1: its label is none of the labels of result.json (a, b): run it again"
+    assert f"no_aux_lm/seed0/{said}" in notes
+    [row] = table(tmp_path / "report" / "tables" / "unfinished.csv")
+    assert row["folder"].endswith("no_pretraining/seed0")
+    assert row["reason"].startswith("result.json has no primary")
+    log = tmp_path / "none" / "seed1" / "log.jsonl"
+    log.write_text('{"train/epoch_task_loss": 0.1, "st\n' + log.read_text())
+    with pytest.raises(InputError, match=r"seed1/log.jsonl, line 1: damaged .*delete the line"):
+        write_report(tmp_path, tmp_path / "report")
+
+
+def test_seeds_varied_apart_of_two_metrics_are_one_plot(tmp_path, compose):
+    for primary, weights, order in itertools.product(("accuracy", "f1"), (1, 2), (1, 2)):
+        config = compose("task=sst2", "backbone=tiny", f"ablation={'none' if primary == 'f1' else 'no_aux_lm'}")
+        folder = tmp_path / f"{primary}{weights}{order}"
+        write_run(folder, replace(config, weight_init_seed=weights, data_order_seed=order), 0.5 + 0.1 * weights)
+        result = json.loads((folder / "result.json").read_text())
+        result["finetune"]["validation"]["f1"] = result["finetune"]["validation"]["accuracy"]
+        result["primary"]["metric"] = primary
+        (folder / "result.json").write_text(json.dumps(result))
+    write_report(tmp_path, tmp_path / "report")
+    rows = table(tmp_path / "report" / "plots" / "sst2_seeds.csv")
+    assert [row["metric"] for row in rows].count("f1") == [row["metric"] for row in rows].count("accuracy") == 4
+
+
+def test_a_curve_that_is_undefined_throughout_is_left_out(tmp_path):
+    (tmp_path / "run").mkdir()
+    backbone = {"name": "mini_gpt", "family": "causal"}
+    settings = {"corpus": {"name": "files"}, "seed": 0, "run_dir": "p", "backbone": backbone}
+    (tmp_path / "run" / "config.yaml").write_text(OmegaConf.to_yaml(settings))
+    (tmp_path / "run" / "log.jsonl").write_text("")
+    line = {"split": "validation", "rows": 9, "chance": 0.0, "best_supervised": None, "normalized": None}
+    known = line | {"task": "sst2", "metric": "accuracy", "score": 0.6, "chance": 0.5}
+    unknown = line | {"task": "stsb", "metric": "spearman", "score": math.nan}
+    lines = [one | {"step": step} for step in (1, 2, 4) for one in (known, unknown)]
+    (tmp_path / "run" / "zero_shot_curve.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in lines))
+    made = write_report(tmp_path, tmp_path / "report")
+    [plot] = [one for one in made.plots if one.name == "zero_shot_curve"]
+    assert {row["task"] for row in plot.rows} == {"sst2"}
+
+
+def test_pretraining_writes_an_undefined_point_as_null(tmp_path):
+    class Undefined:
+        materials = ("a task's",)
+
+        def __call__(self, *_):
+            return [{"task": "stsb", "score": math.nan}]
+
+    progress = SimpleNamespace(step=1, tokens=8)
+    run = SimpleNamespace(
+        **{"training": SimpleNamespace(progress=progress), "accelerator": SimpleNamespace(is_main_process=True)},
+        **{"backbone": SimpleNamespace(full=None), "tokenizer": None, "folder": tmp_path, "n_updates": 1},
+    )
+    pretrain._add_points(run, Undefined())
+    assert '"score": null' in (tmp_path / pretrain.CURVE).read_text()
 
 
 def test_scores_by_two_metrics_have_no_difference(tmp_path, compose):

@@ -192,7 +192,8 @@ def _glue_row(cell: Cell) -> tuple[Row, list[str]]:
 
 def speed_table(scores: Sequence[CellScore]) -> Table:
     """Throughput, padding and size of each cell's runs."""
-    rows = [_speed_row(score) for score in scores if "seconds" in score.cell.runs[0].result.get("train", {})]
+    timed = [s for s in scores if all("seconds" in run.result.get("train", {}) for run in s.cell.runs)]
+    rows = [_speed_row(score) for score in timed]
     columns = [
         *WHO,
         tables.text("processes", "processes"),

@@ -10,8 +10,10 @@ import numpy as np
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from heads.errors import InputError
 from trainers.config import flat
 from trainers.overrides import CONF
+from trainers.results import finite
 from trainers.runs import read_yaml
 from trainers.studies.cells import FinishedRun, Found
 
@@ -28,11 +30,22 @@ class PretrainedRun:
 
 
 def json_lines(file: Path, holding: str = "") -> list[dict[str, Any]]:
-    """The whole lines of a file that hold a text; empty where there is no file. A kill can tear the last line."""
+    """The whole lines of a file that hold a text; empty where there is no file. A kill can tear the last line.
+
+    Raises:
+        InputError: another line is damaged.
+    """
     if not file.is_file():
         return []
-    lines = file.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n") and holding in line]
+    found = []
+    for number, line in enumerate(file.read_text().splitlines(keepends=True), start=1):
+        if not line.endswith("\n") or holding not in line:
+            continue
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise InputError(f"{file}, line {number}: damaged ({error.msg}): delete the line") from error
+    return found
 
 
 def evaluations(run: FinishedRun) -> list[dict[str, Any]]:
@@ -89,7 +102,7 @@ def best_supervised(line: dict[str, Any]) -> float | None:
 def curve_points(run: PretrainedRun) -> list[dict[str, Any]]:
     """The lines of a run's zero-shot curve, with what they are normalized by."""
     points = []
-    for line in json_lines(run.folder / "zero_shot_curve.jsonl"):
+    for line in map(finite, json_lines(run.folder / "zero_shot_curve.jsonl")):  # older files have NaN for null
         best = best_supervised(line)
         scaled = (
             None

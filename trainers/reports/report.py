@@ -23,7 +23,7 @@ from trainers.reports.seed_shares import SeedShares, seed_shares, shares_plot, s
 from trainers.reports.tables import Table, to_csv, to_latex, to_markdown
 from trainers.reports.training_plots import learning_plot, losses_plot, speed_plot
 from trainers.runs import write_text
-from trainers.studies.cells import Found, find_runs
+from trainers.studies.cells import FinishedRun, Found, Unfinished, find_runs
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def write_report(runs: Path, folder: Path, reference: dict[str, Any] | None = No
 
 def gather(runs: Path, reference: dict[str, Any]) -> Report:
     """Read the runs, and make the tables and plots."""
-    found = find_runs(runs)
+    found = _with_a_primary(find_runs(runs))
     scores = cell_scores(found.runs, reference)
     pretrained = pretrained_runs(found)
     points = [point for run in pretrained for point in curve_points(run)]
@@ -101,6 +101,17 @@ def gather(runs: Path, reference: dict[str, Any]) -> Report:
     plots = [*_task_plots(scores, shares), *curve_plots(points), losses_plot(pretrained), speed_plot(speed.rows)]
     kept = [plot for plot in plots if plot is not None]
     return Report(found, scores, [table.visible() for table in tables if table.rows], kept)
+
+
+def _with_a_primary(found: Found) -> Found:
+    """The runs on tasks whose result has the number that cells are compared by; the others are listed."""
+
+    def lacking(run: FinishedRun) -> bool:
+        return "task.name" in run.settings and not {"split", "metric"} <= (run.result.get("primary") or {}).keys()
+
+    reason = "result.json has no primary, the number that cells are compared by: run it again with overwrite=true"
+    without = [Unfinished(run.folder, reason) for run in found.runs if lacking(run)]
+    return Found([run for run in found.runs if not lacking(run)], [*found.unfinished, *without])
 
 
 def _task_plots(scores: Sequence[CellScore], shares: Sequence[SeedShares]) -> list[Plot | None]:

@@ -93,7 +93,7 @@ def shares_plot(task: str, found: Sequence[SeedShares]) -> Plot | None:
             "(columns); bright is high. Right: shares of the variance, with 95 % intervals."
         )
         rows = [
-            {**who(one.score), "weight_init_seed": f, "data_order_seed": g, one.score.metric: value}
+            {**who(one.score), "weight_init_seed": f, "data_order_seed": g, "metric": one.score.metric, "score": value}
             for one in own
             for f, row in zip(one.grid.first, one.grid.scores_FG.tolist(), strict=True)
             for g, value in zip(one.grid.second, row, strict=True)

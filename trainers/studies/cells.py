@@ -80,21 +80,46 @@ class FinishedRun:
         """What the run has predicted for a split, read anew at each call.
 
         Raises:
-            InputError: there is no predictions.jsonl, or no labelled row of the split in it.
+            InputError: there is no predictions.jsonl, no labelled row of the split in it, a line is damaged, or the
+                result does not know a label.
         """
         file = self.folder / "predictions.jsonl"
         if not file.is_file():
             raise InputError(f"{self.folder} has no predictions.jsonl, which examples are drawn from: run it again")
-        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        lines = read_lines(file)
         rows = [row for row in lines if row["split"] == split and row["label"] is not None]
         if not rows:
             splits = ", ".join(sorted({row["split"] for row in lines if row["label"] is not None})) or "none"
             raise InputError(f"{file} has no labelled row of the split '{split}': splits with labels are {splits}")
-        index = {name: i for i, name in enumerate(self.result["data"]["labels"])}
-        references, predictions = (
-            np.array([index[row[side]] if index else row[side] for row in rows]) for side in ("label", "prediction")
-        )
+        labels = self.result.get("data", {}).get("labels", [])
+        index = {name: i for i, name in enumerate(labels)}
+        for row in rows:
+            for side in ("label", "prediction"):
+                row[side] = index.get(row[side]) if index else row[side]
+                if not isinstance(row[side], int | float):
+                    raise InputError(
+                        f"{file}, line {lines.index(row) + 1}: its {side} is none of the labels of result.json "
+                        f"({', '.join(labels) or 'which has none'}): run it again with overwrite=true"
+                    )
+        references, predictions = (np.array([row[side] for row in rows]) for side in ("label", "prediction"))
         return Rows([row["guid"] for row in rows], references, predictions)
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines.
+
+    Raises:
+        InputError: a line is damaged.
+    """
+    found = []
+    for number, line in enumerate(file.read_text().splitlines(), start=1):
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"{file}, line {number}: damaged ({error.msg}): run it again with overwrite=true, or delete the file"
+            ) from error
+    return found
 
 
 @dataclass(frozen=True)
