@@ -169,13 +169,17 @@ def test_cells_that_failed_are_listed_with_their_line(tmp_path, compose):
     ]
 
 
-def test_a_folder_without_runs_and_a_run_that_counts_twice(tmp_path, compose):
+def test_a_folder_without_runs_and_a_run_that_is_there_twice(tmp_path, compose):
     with pytest.raises(InputError, match="holds no run"):
         find_runs(tmp_path)
     write_study(tmp_path / "a", compose, {1e-3: 0.8}, seeds=(0,))
     write_study(tmp_path / "b", compose, {1e-3: 0.8}, seeds=(0,))
-    with pytest.raises(InputError, match=r"a/lr0.001/seed0 and .*b/lr0.001/seed0 are the same run twice"):
-        group(find_runs(tmp_path).runs)
+    write_study(tmp_path / "b", compose, {2e-3: 0.8}, seeds=(0,))
+    found = find_runs(tmp_path)
+    assert [run.folder.relative_to(tmp_path).as_posix() for run in found.runs] == ["a/lr0.001/seed0", "b/lr0.002/seed0"]
+    [copy] = found.unfinished
+    assert copy.folder == tmp_path / "b" / "lr0.001" / "seed0"
+    assert copy.reason == f"the same run as {tmp_path / 'a' / 'lr0.001' / 'seed0'}, which counts: move one out"
 
 
 def test_a_number_that_is_not_there_and_one_that_is_undefined(tmp_path, compose):

@@ -230,4 +230,4 @@ def unfinished_table(unfinished: Sequence[Unfinished]) -> Table:
     """The runs that no number is of."""
     rows = [{"folder": str(one.folder), "reason": one.reason} for one in unfinished]
     columns = [tables.text("folder", "folder"), tables.text("reason", "why it is not counted")]
-    return Table("unfinished", "Unfinished runs", rows, columns)
+    return Table("unfinished", "Runs that are not counted", rows, columns)

@@ -51,7 +51,7 @@ def report(config: ReportConfig) -> None:
     assert config.runs is not None
     folder = Path(config.output or Path(config.runs) / "report")
     made = write_report(Path(config.runs), folder, config.reference)
-    unfinished = f", {len(made.found.unfinished)} unfinished" if made.found.unfinished else ""
+    unfinished = f", {len(made.found.unfinished)} not counted" if made.found.unfinished else ""
     print(f"{len(made.found.runs)} finished runs{unfinished}: {folder / 'report.html'}")
     for warning in made.warnings:
         print(warning, file=sys.stderr)
@@ -64,7 +64,7 @@ def write_report(runs: Path, folder: Path, reference: dict[str, Any] | None = No
     method.
 
     Raises:
-        InputError: there is no run, or one is there twice.
+        InputError: there is no run, or none has a setting that reference names.
     """
     if not runs.is_dir():
         raise InputError(f"runs={runs} is no folder: name the one that your runs are below, such as runs=outputs")

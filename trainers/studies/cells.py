@@ -124,7 +124,7 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A run's folder that no number can be read from, and why."""
+    """A run's folder that no number is read from, and why."""
 
     folder: Path
     reason: str
@@ -205,7 +205,7 @@ def check_same_examples(a: Rows, b: Rows, run_a: FinishedRun, run_b: FinishedRun
 def find_runs(folder: Path) -> Found:
     """The runs at or below a folder, in the order of their paths; those that overwrite=true has set aside are not.
 
-    The runs of a multirun's folder are those of its cells, wherever they are.
+    The runs of a multirun's folder are those of its cells, wherever they are. Of copies of a run the first counts.
 
     Raises:
         InputError: there is none, finished or not.
@@ -236,7 +236,19 @@ def find_runs(folder: Path) -> Found:
     unfinished += [Unfinished(run, failed[run]) for run in sorted(unread)]
     if not runs and not unfinished:
         raise InputError(f"{folder} holds no run (no config.yaml of one): name the folder that your runs are below")
-    return Found(runs, unfinished)
+    return _without_copies(Found(runs, unfinished))
+
+
+def _without_copies(found: Found) -> Found:
+    """Of runs of one recipe on a task with all settings in common the first; the others are listed."""
+    seen: dict[str, FinishedRun] = {}
+    copies: list[Unfinished] = []
+    for run in found.runs:
+        recipe_and_settings = ["finetune" in run.result, "task.name" in run.settings or str(run.folder), _kept(run, ())]
+        first = seen.setdefault(json.dumps(recipe_and_settings, sort_keys=True), run)
+        if first is not run:
+            copies.append(Unfinished(run.folder, f"the same run as {first.folder}, which counts: move one out"))
+    return Found(list(seen.values()), [*found.unfinished, *copies])
 
 
 def _config_files(folder: Path, cells: Sequence[dict[str, Any]]) -> list[Path]:
@@ -255,9 +267,6 @@ def group(runs: Sequence[FinishedRun], apart_from: Collection[str] = SEEDS) -> l
 
     A name stands for the keys below it, too: apart_from=(*SEEDS, "task") puts a configuration's tasks together. Of runs
     that are one by their seeds (seed=1, and both of weight_init_seed and data_order_seed 1) the first counts.
-
-    Raises:
-        InputError: two runs have all settings in common.
     """
     together: dict[str, list[FinishedRun]] = {}
     for run in _each_once(runs):
@@ -279,11 +288,7 @@ def _kept(run: FinishedRun, apart_from: Collection[str]) -> dict[str, Any]:
 def _each_once(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
     seen: dict[str, FinishedRun] = {}
     for run in runs:
-        first = seen.setdefault(json.dumps([_kept(run, SEEDS), run.draws], sort_keys=True), run)
-        if first is not run and _kept(first, ()) == _kept(run, ()):
-            raise InputError(
-                f"{first.folder} and {run.folder} are the same run twice, which would count it double: move one out"
-            )
+        seen.setdefault(json.dumps([_kept(run, SEEDS), run.draws], sort_keys=True), run)
     return list(seen.values())
 
 
