@@ -353,6 +353,19 @@ def test_pretraining_writes_an_undefined_point_as_null(tmp_path):
     assert '"score": null' in (tmp_path / pretrain.CURVE).read_text()
 
 
+def test_a_metric_of_one_s_own_has_an_interval_over_seeds_alone(tmp_path, compose):
+    write_study(tmp_path, compose, {"none": 0.9})
+    for file in tmp_path.rglob("result.json"):
+        result = json.loads(file.read_text())
+        result["finetune"]["validation"]["mae"] = 0.4 + 0.01 * result["seed"]
+        result["primary"] = {"split": "validation", "metric": "mae", "value": 0.4}
+        file.write_text(json.dumps(result))
+    [score] = write_report(tmp_path, tmp_path / "report").scores
+    assert score.note == "mae has no interval over examples: a metric of your own"
+    assert score.interval.over == "seeds"
+    assert score.interval.low < score.mean < score.interval.high
+
+
 def test_scores_by_two_metrics_have_no_difference(tmp_path, compose):
     write_study(tmp_path, compose, {"none": 0.9, "no_aux_lm": 0.5})
     for file in (tmp_path / "no_aux_lm").rglob("result.json"):

@@ -10,6 +10,7 @@ import numpy as np
 from heads.errors import InputError
 from trainers.choose import nearest
 from trainers.config import flat
+from trainers.metrics import METRICS
 from trainers.reports.command import chosen_groups, in_hydra, typed
 from trainers.runs import FILLED_IN
 from trainers.statistics.comparison import Comparison, compare, holm, verdict
@@ -257,6 +258,11 @@ def _drawn(rows: list[CellScore]) -> tuple[list[SeedScores | None], list[CellSco
     drawn: list[SeedScores | None] = []
     told: list[CellScore] = []
     for row in rows:
+        if row.metric not in METRICS:
+            drawn.append(None)
+            note = f"{row.metric} has no interval over examples: a metric of your own"
+            told.append(replace(row, interval=_interval(row, None), note=note))
+            continue
         try:
             found, note = row.cell.scored(row.split, row.metric), ""
         except InputError as error:
