@@ -24,6 +24,7 @@ from trainers.reports.command import command
 from trainers.reports.logs import PretrainedRun, curve_points, pretrained_runs, thinned
 from trainers.reports.paper import PAPER_NUMBERS
 from trainers.reports.report import write_report
+from trainers.reports.scores import cell_scores
 from trainers.reports.tables import Table, latex, text, to_csv, to_latex, to_markdown
 from trainers.reports.training_plots import learning_plot
 from trainers.results import Predictions, write_result
@@ -364,6 +365,23 @@ def test_a_metric_of_one_s_own_has_an_interval_over_seeds_alone(tmp_path, compos
     assert score.note == "mae has no interval over examples: a metric of your own"
     assert score.interval.over == "seeds"
     assert score.interval.low < score.mean < score.interval.high
+
+
+def test_cells_of_unequal_seeds_are_paired_by_those_they_share(tmp_path, compose):
+    write_study(tmp_path, compose, {"none": 0.8}, seeds=(0, 1, 2, 3))
+    write_study(tmp_path, compose, {"no_aux_lm": 0.75}, seeds=(1, 2, 3, 4))
+    write_study(tmp_path, compose, {"no_pretraining": 0.7}, seeds=(3, 4, 5))
+    rows = {score.ablation: score for score in write_report(tmp_path, tmp_path / "report").scores}
+    reference, paired = (rows[name].cell.values("finetune.validation.accuracy") for name in ("none", "no_aux_lm"))
+    assert rows["no_aux_lm"].delta.value == pytest.approx(np.mean(paired[:3] - reference[1:]))
+    said = "the difference is over the seeds that it and its reference both have (1; 2; 3), in pairs"
+    assert rows["no_aux_lm"].note == said
+    assert rows["no_pretraining"].delta.value == pytest.approx(rows["no_pretraining"].mean - rows["none"].mean)
+    assert rows["no_pretraining"].note == "not paired by seed with its reference, which has other seeds"
+    alone = [run for run in find_runs(tmp_path).runs if run.seed in (1, 2, 3)]
+    assert {score.ablation: score.delta for score in cell_scores(alone, {})}["no_aux_lm"].low == pytest.approx(
+        rows["no_aux_lm"].delta.low
+    )
 
 
 def test_scores_by_two_metrics_have_no_difference(tmp_path, compose):

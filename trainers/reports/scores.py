@@ -225,8 +225,22 @@ def _compared(rows: list[CellScore], reference: dict[str, Any]) -> list[tuple[Ce
         if why := _differ(row, rows[base]):
             rows[i] = replace(row, note=why)
         else:
-            comparisons[i] = compare(a, b, paired=row.cell.draws == rows[base].cell.draws)
+            comparisons[i], note = _compare(a, b, row.cell, rows[base].cell)
+            rows[i] = replace(row, note=note)
     return list(zip(rows, comparisons, strict=True))
+
+
+def _compare(a: SeedScores, b: SeedScores, one: Cell, other: Cell) -> tuple[Comparison, str]:
+    """One cell minus another, seed by seed where both have two of the same; and what to say of it."""
+    if one.draws == other.draws:
+        return compare(a, b, paired=True), ""
+    common = [run for run in one.runs if run.draws in other.draws]
+    if len(common) < 2:
+        return compare(a, b, paired=False), "not paired by seed with its reference, which has other seeds"
+    draws = [run.draws for run in common]
+    said = "; ".join(run.seeds_said for run in common)
+    note = f"the difference is over the seeds that it and its reference both have ({said}), in pairs"
+    return compare(a.of_seeds(draws), b.of_seeds(draws), paired=True), note
 
 
 def _has(row: CellScore, settings: dict[str, Any]) -> bool:

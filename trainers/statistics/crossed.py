@@ -8,7 +8,7 @@ variance away as the seeds grow in number.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -43,6 +43,12 @@ class SeedScores:
     def estimate(self) -> Estimate:
         """The mean, with the variance of the seeds alone."""
         return seed_estimate(self.whole_S, self.seeds)
+
+    def of_seeds(self, kept: Sequence[Draws]) -> "SeedScores":
+        """The scores of some of its seeds alone, in the order given."""
+        assert self.seeds is not None
+        places = [self.seeds.index(one) for one in kept]
+        return SeedScores(self.whole_S[places], self.drawn_RS[:, places], self.n_examples, tuple(kept))
 
 
 def score_seeds(
