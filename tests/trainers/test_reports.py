@@ -30,8 +30,9 @@ from trainers.reports.training_plots import learning_plot
 from trainers.results import Predictions, write_result
 from trainers.runs import plain, read_yaml
 from trainers.statistics import intervals
-from trainers.statistics.comparison import holm
+from trainers.statistics.comparison import compare, holm, mcnemar, seeds_needed
 from trainers.statistics.components import share_intervals, variance_components
+from trainers.statistics.crossed import hierarchical_interval
 from trainers.studies.cells import Found, find_runs
 
 TRUE = np.random.default_rng(0).integers(2, size=60).tolist()
@@ -382,6 +383,34 @@ def test_cells_of_unequal_seeds_are_paired_by_those_they_share(tmp_path, compose
     assert {score.ablation: score.delta for score in cell_scores(alone, {})}["no_aux_lm"].low == pytest.approx(
         rows["no_aux_lm"].delta.low
     )
+
+
+def test_the_bootstrap_s_and_mcnemar_s_p_and_the_seeds_needed_are_told(tmp_path, compose):
+    write_study(tmp_path / "many", compose, {"none": 0.7, "no_aux_lm": 0.71, "no_pretraining": 0.3})
+    made = write_report(tmp_path / "many", tmp_path / "report")
+    rows = {row["ablation"]: row for row in table(tmp_path / "report" / "tables" / "scores.csv")}
+    cells = {score.ablation: score.cell for score in made.scores}
+    base, near = (cells[name].scored("validation", "accuracy") for name in ("none", "no_aux_lm"))
+    found = compare(near, base, paired=True)
+    assert float(rows["no_aux_lm"]["bootstrap_p"]) == found.bootstrap_p
+    assert float(rows["no_aux_lm"]["delta_bootstrap_low"]) == found.bootstrap[0]
+    assert (float(rows[""]["mean_bootstrap_low"]), float(rows[""]["mean_bootstrap_high"])) == hierarchical_interval(
+        base
+    )
+    sd = float((near.whole_S - base.whole_S).std(ddof=1))
+    assert int(rows["no_aux_lm"]["seeds_needed"]) == seeds_needed(found.difference.value, sd, paired=True)
+    assert (rows["no_pretraining"]["verdict"], rows["no_pretraining"]["seeds_needed"]) == ("worse", "")
+    assert rows["no_aux_lm"]["mcnemar_p"] == ""
+    headings = [column.heading for column in made.tables[0].columns]
+    assert {"p (bootstrap)", "seeds needed"} <= set(headings)
+    assert "p (McNemar)" not in headings
+    write_study(tmp_path / "one", compose, {"none": 0.9, "no_aux_lm": 0.5}, seeds=(0,))
+    made = write_report(tmp_path / "one", tmp_path / "report")
+    runs = sorted(made.found.runs, key=lambda run: run.settings["ablation"] == "none")
+    right = [one.predictions_N == one.references_N for one in (run.rows("validation") for run in runs)]
+    [row] = [row for row in table(tmp_path / "report" / "tables" / "scores.csv") if row["ablation"]]
+    assert float(row["mcnemar_p"]) == mcnemar(*right).p_value
+    assert "p (McNemar)" in [column.heading for column in made.tables[0].columns]
 
 
 def test_scores_by_two_metrics_have_no_difference(tmp_path, compose):

@@ -22,9 +22,8 @@ from trainers.runs import plain, read_settings, read_yaml
 from trainers.statistics import intervals
 from trainers.statistics.crossed import mean_estimate
 from trainers.statistics.intervals import seed_estimate
-from trainers.studies.cells import find_runs, group
+from trainers.studies.cells import check_same_examples, find_runs, group
 from trainers.studies.glue import GLUE_NUMBERS, glue_summary
-from trainers.studies.tables import comparison_table, score_table
 
 LABELS = ["no", "maybe", "yes"]
 TRUE = np.random.default_rng(0).integers(3, size=80).tolist()
@@ -72,13 +71,12 @@ def write_study(root, compose, rights, seeds=(0, 1, 2)):
 def test_cells_are_told_apart_by_what_differs_but_the_seed(tmp_path, compose):
     cells = write_study(tmp_path, compose, {1e-3: 0.9, 2e-3: 0.6}, seeds=(2, 0, 1))
     assert [cell.differs for cell in cells] == [{"optim.lr": 1e-3}, {"optim.lr": 2e-3}]
-    assert [cell.name for cell in cells] == ["optim.lr=0.001", "optim.lr=0.002"]
     assert [cell.seeds for cell in cells] == [(0, 1, 2), (0, 1, 2)]
     assert [cell.degenerate for cell in cells] == [(2,), (2,)]
     assert cells[0].settings["task.name"] == "cb"
     assert not {"seed", "run_dir", "train.micro_batch_size"} & cells[0].settings.keys()
     [together] = group([run for cell in cells for run in cell.runs], apart_from=("seed", "optim"))
-    assert (together.differs, together.name, together.seeds) == ({}, "all runs", (0, 0, 1, 1, 2, 2))
+    assert (together.differs, together.seeds) == ({}, (0, 0, 1, 1, 2, 2))
 
 
 def test_a_setting_that_an_older_version_did_not_know_parts_no_cell(tmp_path, compose):
@@ -192,26 +190,6 @@ def test_a_number_that_is_not_there_and_one_that_is_undefined(tmp_path, compose)
         cell.scored("validation", "pearson")
 
 
-def test_the_tables(tmp_path, compose):
-    cells = write_study(tmp_path, compose, {1e-3: 0.7, 2e-3: 0.3, 3e-3: 0.7})
-    rows = score_table(cells, "finetune.validation.accuracy")
-    assert [row.name for row in rows] == [cell.name for cell in cells]
-    assert rows[1].scores.mean == pytest.approx(cells[1].values("finetune.validation.accuracy").mean())
-    assert (rows[0].scores.n, rows[0].seeds, rows[0].degenerate) == (3, (0, 1, 2), (2,))
-    worse, alike = comparison_table(cells[0], cells[1:], "validation", "accuracy")
-    assert (worse.name, worse.verdict, worse.comparison.paired) == ("optim.lr=0.002", "worse", True)
-    assert worse.comparison.difference.value == pytest.approx(rows[1].scores.mean - rows[0].scores.mean)
-    assert worse.adjusted_p == pytest.approx(2 * worse.comparison.difference.p_value)
-    assert alike.verdict == "not distinguishable"
-
-
-def test_cells_with_other_seeds_are_not_paired(tmp_path, compose):
-    [a] = write_study(tmp_path / "a", compose, {1e-3: 0.7})
-    [b] = write_study(tmp_path / "b", compose, {2e-3: 0.7}, seeds=(0, 1, 3))
-    [row] = comparison_table(a, [b], "validation", "accuracy")
-    assert not row.comparison.paired
-
-
 def test_only_the_same_examples_are_compared(tmp_path, compose):
     a, b = write_study(tmp_path, compose, {1e-3: 0.7, 2e-3: 0.7}, seeds=(0, 1))
     file = b.runs[1].folder / "predictions.jsonl"
@@ -222,7 +200,7 @@ def test_only_the_same_examples_are_compared(tmp_path, compose):
         b.scored("validation", "accuracy")
     b.runs[0].folder.joinpath("predictions.jsonl").write_text(file.read_text())
     with pytest.raises(InputError, match="have not predicted the same examples"):
-        comparison_table(a, [b], "validation", "accuracy")
+        check_same_examples(a.runs[0].rows("validation"), b.runs[0].rows("validation"), a.runs[0], b.runs[0])
 
 
 # google-research/bert, README.md, 11 March 2020: the score, CoLA, SST-2, MRPC, STS-B, QQP, MNLI-m, MNLI-mm, QNLI, RTE,

@@ -1,7 +1,7 @@
 """The tables of a report: scores, every number, the papers' beside ours, GLUE, speed, and what is not finished."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ def who(score: CellScore) -> dict[str, str]:
 
 def scores_table(scores: Sequence[CellScore]) -> Table:
     """One row for each cell: its primary number beside stage 0's and the reference's."""
+    rows = [_score_row(score) for score in scores]
     columns = [
         *WHO,
         tables.text("metric", "metric"),
@@ -44,8 +45,14 @@ def scores_table(scores: Sequence[CellScore]) -> Table:
         tables.percent("majority", "majority"),
         tables.percent("chance", "chance"),
         tables.interval("delta", "− reference [95 %]", signed=True),
-        Column("p (Holm)", lambda row: Shown(_p(row["adjusted_p"]), row["adjusted_p"])),
+        Column("p (Holm)", _p_of("adjusted_p")),
+        *(
+            Column(f"p ({name})", _p_of(key))
+            for key, name in (("bootstrap_p", "bootstrap"), ("mcnemar_p", "McNemar"))
+            if any(math.isfinite(row[key]) for row in rows)
+        ),
         tables.text("verdict", "verdict"),
+        tables.text("seeds_needed", "seeds needed"),
     ]
     notes = [
         *degenerate_runs(scores),
@@ -53,11 +60,11 @@ def scores_table(scores: Sequence[CellScore]) -> Table:
         "examples together; of a single seed the bootstrap's over examples alone, which says nothing of other seeds.",
         "A cell is better or worse than its reference (bold) where the interval of the difference excludes 0 and the "
         "p-value, corrected by Holm over all differences of this table, is below 0.05.",
+        *_tests_said(rows),
         *dict.fromkeys(f"{score.task}, {score.name}: {score.note}" for score in scores if score.note),
         *without_reference(scores),
         *mixed_origins(scores),
     ]
-    rows = [_score_row(score) for score in scores]
     return Table("scores", "Scores", rows, columns, notes, strong=lambda row: row["verdict"] == "reference")
 
 
@@ -73,6 +80,7 @@ def _score_row(score: CellScore) -> dict[str, Any]:
         "mean_low": score.interval.low,
         "mean_high": score.interval.high,
         "interval_over": score.interval.over,
+        **_ends("mean_bootstrap", score.bootstrap),
         **_size(score),
         **base._asdict(),
         "delta": delta.value if delta else NAN,
@@ -80,8 +88,32 @@ def _score_row(score: CellScore) -> dict[str, Any]:
         "delta_high": delta.high if delta else NAN,
         "p_value": delta.p_value if delta else NAN,
         "adjusted_p": delta.adjusted_p if delta else NAN,
+        **_ends("delta_bootstrap", delta.bootstrap if delta else (NAN, NAN)),
+        "bootstrap_p": delta.bootstrap_p if delta else NAN,
+        "mcnemar_p": delta.mcnemar_p if delta else NAN,
+        "seeds_needed": delta.seeds_needed if delta else None,
         "verdict": delta.verdict.split(":")[0] if delta else "reference" if score.is_reference else "",
     }
+
+
+def _ends(name: str, ends: tuple[float, float]) -> dict[str, float]:
+    return dict(zip((f"{name}_low", f"{name}_high"), ends, strict=True))
+
+
+def _tests_said(rows: Sequence[Row]) -> list[str]:
+    """What the p-values are that are not corrected, and the seeds needed, where there are any."""
+    said = []
+    if any(math.isfinite(row["bootstrap_p"]) for row in rows):
+        said.append(
+            "p (bootstrap) is the paired bootstrap's, of seeds and examples, and McNemar's, of the accuracy of single "
+            "seeds, is of two models; neither is corrected, and no verdict rests on them."
+        )
+    if any(row["seeds_needed"] for row in rows):
+        said.append(
+            "Seeds needed: of each cell, with which a t-test at 0.05 shows this difference in 4 of 5 studies, if it is "
+            "the true one. It is of seeds alone: where examples vary more, more seeds show no more."
+        )
+    return said
 
 
 def _size(score: CellScore) -> dict[str, int | None]:
@@ -102,6 +134,10 @@ def _sizes_differ(scores: Sequence[CellScore]) -> bool:
 def _trained(row: Row) -> Shown:
     trained, whole = row["trained_parameters"], row["parameters"]
     return Shown("", "") if trained is None else Shown(f"{trained:,} ({100 * trained / whole:.3g} %)", trained)
+
+
+def _p_of(key: str) -> Callable[[Row], Shown]:
+    return lambda row: Shown(_p(row[key]), row[key])
 
 
 def _p(value: float) -> str:

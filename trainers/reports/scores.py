@@ -13,9 +13,9 @@ from trainers.config import flat
 from trainers.metrics import METRICS
 from trainers.reports.command import chosen_groups, in_hydra, typed
 from trainers.runs import FILLED_IN
-from trainers.statistics.comparison import Comparison, compare, holm, verdict
-from trainers.statistics.crossed import SeedScores, example_interval, mean_estimate
-from trainers.statistics.intervals import Estimate, seed_estimate
+from trainers.statistics.comparison import Comparison, compare, holm, mcnemar, seeds_needed, verdict
+from trainers.statistics.crossed import SeedScores, example_interval, hierarchical_interval, mean_estimate
+from trainers.statistics.intervals import seed_estimate
 from trainers.studies.cells import Cell, FinishedRun, check_same_examples, group
 
 # The settings of a cell that others are compared with, unless others are named: the paper's full method.
@@ -52,7 +52,12 @@ class Baselines(NamedTuple):
 
 
 class Delta(NamedTuple):
-    """A cell minus its reference."""
+    """A cell minus its reference.
+
+    bootstrap is the percentile interval of the hierarchical paired bootstrap, bootstrap_p its p-value; mcnemar_p is NaN
+    but for the accuracy of single seeds. seeds_needed, of each cell, would show the difference in 4 of 5 studies if it
+    were the true one; None where the verdict is not "not distinguishable".
+    """
 
     value: float
     low: float
@@ -60,14 +65,27 @@ class Delta(NamedTuple):
     p_value: float
     adjusted_p: float
     verdict: str
+    bootstrap: tuple[float, float]
+    bootstrap_p: float
+    mcnemar_p: float
+    seeds_needed: int | None
+
+
+class Compared(NamedTuple):
+    """A comparison; sd is between seeds: of the differences where they are paired, else of the scores within a cell."""
+
+    comparison: Comparison
+    sd: float
+    mcnemar_p: float
 
 
 @dataclass(frozen=True)
 class CellScore:
     """One cell's primary number.
 
-    settings is what its runs have typed, of what the task's cells differ in; mean is NaN for stage 0 alone. delta is
-    None for a cell that is its own reference or has none; note says what could not be computed, and why.
+    settings is what its runs have typed, of what the task's cells differ in; mean is NaN for stage 0 alone. bootstrap
+    is the interval of a bootstrap that draws seeds and examples, to stand beside the interval to report. delta is None
+    for a cell that is its own reference or has none; note says what could not be computed, and why.
     """
 
     cell: Cell
@@ -80,6 +98,7 @@ class CellScore:
     mean: float
     interval: Interval
     baselines: Baselines
+    bootstrap: tuple[float, float] = (NAN, NAN)
     reference: Cell | None = None
     delta: Delta | None = None
     note: str = ""
@@ -107,7 +126,7 @@ def cell_scores(runs: Sequence[FinishedRun], reference: dict[str, Any]) -> list[
     _check_known(named, on_tasks)
     tuned = [run for run in on_tasks if "finetune" in run.result]
     asked = [run for run in on_tasks if "finetune" not in run.result and "zero_shot" in run.result]
-    found: list[tuple[CellScore, Comparison | None]] = []
+    found: list[tuple[CellScore, Compared | None]] = []
     for task in sorted({run.settings["task.name"] for run in [*tuned, *asked]}):
         cells = group([run for run in tuned if run.settings["task.name"] == task])
         found += _compared(_of_task(cells, "finetune"), named)
@@ -198,17 +217,23 @@ def baselines(cell: Cell, split: str, metric: str) -> Baselines:
     return Baselines(mean(""), low, high, mean("majority."), mean("chance."))
 
 
-def _with_deltas(found: Sequence[tuple[CellScore, Comparison | None]]) -> list[CellScore]:
+def _with_deltas(found: Sequence[tuple[CellScore, Compared | None]]) -> list[CellScore]:
     """With their differences; Holm's correction is over those of all tasks, since a reader sees one table of them."""
-    adjusted = iter(holm([one.difference.p_value for _, one in found if one is not None]))
-    return [row if one is None else replace(row, delta=_delta(one.difference, next(adjusted))) for row, one in found]
+    adjusted = iter(holm([one.comparison.difference.p_value for _, one in found if one is not None]))
+    return [row if one is None else replace(row, delta=_delta(one, next(adjusted))) for row, one in found]
 
 
-def _delta(one: Estimate, adjusted_p: float) -> Delta:
-    return Delta(one.value, *one.interval(), one.p_value, adjusted_p, verdict(one, adjusted_p))
+def _delta(one: Compared, adjusted_p: float) -> Delta:
+    comparison, difference = one.comparison, one.comparison.difference
+    said, needed = verdict(difference, adjusted_p), None
+    if said == "not distinguishable" and difference.value != 0 and one.sd > 0:
+        needed = seeds_needed(difference.value, one.sd, paired=comparison.paired)
+    numbers = (*difference.interval(), difference.p_value, adjusted_p, said)
+    drawn = (comparison.bootstrap, comparison.bootstrap_p, one.mcnemar_p)
+    return Delta(difference.value, *numbers, *drawn, needed)
 
 
-def _compared(rows: list[CellScore], reference: dict[str, Any]) -> list[tuple[CellScore, Comparison | None]]:
+def _compared(rows: list[CellScore], reference: dict[str, Any]) -> list[tuple[CellScore, Compared | None]]:
     """One task's rows with intervals, and with their differences where there is a reference."""
     drawn, rows = _drawn(rows)
     candidates = [row for row in rows if _has(row, reference)] if reference else _full_methods(rows)
@@ -216,7 +241,7 @@ def _compared(rows: list[CellScore], reference: dict[str, Any]) -> list[tuple[Ce
     used = {id(cell) for row, cell in zip(rows, bases, strict=True) if cell is not row.cell}
     rows = [replace(row, reference=cell if id(cell) in used else None) for row, cell in zip(rows, bases, strict=True)]
     place = {id(row.cell): i for i, row in enumerate(rows)}
-    comparisons: list[Comparison | None] = [None] * len(rows)
+    comparisons: list[Compared | None] = [None] * len(rows)
     for i, row in enumerate(rows):
         base = place.get(id(row.reference), i)
         a, b = drawn[i], drawn[base]
@@ -225,22 +250,40 @@ def _compared(rows: list[CellScore], reference: dict[str, Any]) -> list[tuple[Ce
         if why := _differ(row, rows[base]):
             rows[i] = replace(row, note=why)
         else:
-            comparisons[i], note = _compare(a, b, row.cell, rows[base].cell)
+            comparisons[i], note = _compare(a, b, row, rows[base])
             rows[i] = replace(row, note=note)
     return list(zip(rows, comparisons, strict=True))
 
 
-def _compare(a: SeedScores, b: SeedScores, one: Cell, other: Cell) -> tuple[Comparison, str]:
+def _compare(a: SeedScores, b: SeedScores, row: CellScore, base: CellScore) -> tuple[Compared, str]:
     """One cell minus another, seed by seed where both have two of the same; and what to say of it."""
-    if one.draws == other.draws:
-        return compare(a, b, paired=True), ""
+    one, other, note = row.cell, base.cell, ""
     common = [run for run in one.runs if run.draws in other.draws]
-    if len(common) < 2:
-        return compare(a, b, paired=False), "not paired by seed with its reference, which has other seeds"
-    draws = [run.draws for run in common]
-    said = "; ".join(run.seeds_said for run in common)
-    note = f"the difference is over the seeds that it and its reference both have ({said}), in pairs"
-    return compare(a.of_seeds(draws), b.of_seeds(draws), paired=True), note
+    paired = one.draws == other.draws or len(common) > 1
+    if paired and one.draws != other.draws:
+        a, b = (cell.of_seeds([run.draws for run in common]) for cell in (a, b))
+        said = "; ".join(run.seeds_said for run in common)
+        note = f"the difference is over the seeds that it and its reference both have ({said}), in pairs"
+    elif not paired:
+        note = "not paired by seed with its reference, which has other seeds"
+    return Compared(compare(a, b, paired=paired), _sd(a.whole_S, b.whole_S, paired), _mcnemar_p(row, base)), note
+
+
+def _sd(a_S: np.ndarray, b_S: np.ndarray, paired: bool) -> float:
+    if min(len(a_S), len(b_S)) < 2:
+        return NAN
+    if paired:
+        return float((a_S - b_S).std(ddof=1))
+    return math.sqrt((a_S.var(ddof=1) + b_S.var(ddof=1)) / 2)
+
+
+def _mcnemar_p(row: CellScore, base: CellScore) -> float:
+    if row.metric != "accuracy" or len(row.cell.runs) > 1 or len(base.cell.runs) > 1:
+        return NAN
+    right, other = (
+        one.predictions_N == one.references_N for one in (score.cell.runs[0].rows(row.split) for score in (row, base))
+    )
+    return mcnemar(right, other).p_value
 
 
 def _has(row: CellScore, settings: dict[str, Any]) -> bool:
@@ -282,7 +325,8 @@ def _drawn(rows: list[CellScore]) -> tuple[list[SeedScores | None], list[CellSco
         except InputError as error:
             found, note = None, str(error)
         drawn.append(found)
-        told.append(replace(row, interval=_interval(row, found), note=note))
+        bootstrap = (NAN, NAN) if found is None else hierarchical_interval(found)
+        told.append(replace(row, interval=_interval(row, found), bootstrap=bootstrap, note=note))
     return drawn, told
 
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -159,11 +158,6 @@ class Cell:
         """What each run's weights and its order of the data were drawn from."""
         return tuple(run.draws for run in self.runs)
 
-    @cached_property
-    def name(self) -> str:
-        """In what it differs, as one would type it."""
-        return " ".join(f"{key}={_typed(value)}" for key, value in self.differs.items()) or "all runs"
-
     @property
     def degenerate(self) -> tuple[int, ...]:
         """Seeds of the runs that learned nothing; they count in every mean."""
@@ -290,7 +284,3 @@ def _each_once(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
     for run in runs:
         seen.setdefault(json.dumps([_kept(run, SEEDS), run.draws], sort_keys=True), run)
     return list(seen.values())
-
-
-def _typed(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
