@@ -20,10 +20,10 @@ from trainers.config.corpus import CorpusConfig
 OPENERS: dict[str, Callable[..., IO[str]]] = {".txt": open, ".gz": gzip.open, ".xz": lzma.open}
 
 # Text goes to the tokenizer in pieces of about so many characters, which is faster than line by line, and in bounded
-# memory whatever the length of a document. A piece ends with a line break, and no token of ours reaches across one, so
-# its tokens are those of the running text. A tokenizer from elsewhere may have tokens of several line breaks, or of a
-# break and the blanks around it: a piece ends at a break between two characters, unless none comes for LONGEST. One that
-# marks a text's beginning (SentencePiece's) marks each piece's.
+# memory whatever the length of a document. A piece ends with a line break, and no token of ours reaches across one,
+# so its tokens are those of the running text. A tokenizer from elsewhere may have tokens of several line breaks, or
+# of a break and the blanks around it: a piece ends at a break between two characters, unless none comes for LONGEST.
+# One that marks a text's beginning (SentencePiece's) marks each piece's.
 PIECE, LONGEST = 8_192, 65_536
 
 
