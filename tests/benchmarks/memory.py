@@ -124,7 +124,7 @@ def plot(results: list[dict[str, Any]], file: Path) -> None:
     left.plot(rows, [one["preparing_mib"] for one in results], "o-", label="preparing")
     left.plot(rows, [one["using_mib"] for one in results], "s-", label="order, predictions, scores")
     left.plot(rows, [one["table_mib"] for one in results], ":", color="gray", label="the table on disk")
-    left.set(xscale="log", yscale="symlog", xlabel="rows", ylabel="memory beyond the start, MiB")
+    left.set(xscale="log", ylim=(0, None), xlabel="rows", ylabel="memory beyond the start, MiB")
     left.legend(frameon=False)
     right.plot(rows, [one["cpu_seconds"] for one in results], "o-", label="made")
     right.plot(rows, [one["found_again_cpu_seconds"] for one in results], "s-", label="found again")
