@@ -26,7 +26,7 @@ from trainers.results import at_chance, check_metrics, device_name, environment,
 from trainers.runs import STAGE_ZERO, plain, read_config, write_lines, write_text
 from trainers.saving import HEAD, chain, load_kept, same_answers, start_of
 from trainers.summary import summary
-from trainers.training import close_run, open_run, prepare_training, resume
+from trainers.training import open_run, prepare_training, resume
 from trainers.zero_shot.stage import stage_zero
 
 
@@ -38,20 +38,18 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     Raises:
         InputError: something the user typed or supplied is wrong.
     """
-    config, folder, accelerator = open_run(config)
-    with accelerator.main_process_first():  # the others find what the first has downloaded
-        records = load_records(config.task, config.data)
-    run = prepare(config, folder, accelerator, records)  # first, since it finds what is wrong with the config
-    zero_shot = stage_zero(config, folder, accelerator, records)
-    # Dropout differs between processes, and not with what was drawn before.
-    set_seed(config.seed_of_order + 1000 * accelerator.process_index)
-    if not checkpoints.load_last(folder, run.states):
-        resume(run.training, folder, config.train, run.n_updates, ["log.jsonl"])
-    tracking.start(accelerator, config.tracking, folder, flat(plain(run.config)))
-    fit(run)
-    result = _finish(run, records, zero_shot)
-    close_run(accelerator)
-    return result
+    with open_run(config) as (config, folder, accelerator):
+        with accelerator.main_process_first():  # the others find what the first has downloaded
+            records = load_records(config.task, config.data)
+        run = prepare(config, folder, accelerator, records)  # first, since it finds what is wrong with the config
+        zero_shot = stage_zero(config, folder, accelerator, records)
+        # Dropout differs between processes, and not with what was drawn before.
+        set_seed(config.seed_of_order + 1000 * accelerator.process_index)
+        if not checkpoints.load_last(folder, run.states):
+            resume(run.training, folder, config.train, run.n_updates, ["log.jsonl"])
+        tracking.start(accelerator, config.tracking, folder, flat(plain(run.config)))
+        fit(run)
+        return _finish(run, records, zero_shot)
 
 
 def prepare(config: FinetuneConfig, folder: Path, accelerator: Accelerator, records: Records) -> Run:

@@ -29,7 +29,7 @@ from trainers.results import environment, finite, write_result
 from trainers.runs import STAGE_ZERO, plain, write_text
 from trainers.saving import whole_state
 from trainers.summary import lm_summary
-from trainers.training import close_run, open_run, resume
+from trainers.training import open_run, resume
 
 
 @dataclass(frozen=True)
@@ -49,17 +49,15 @@ def finetune_lm(config: LmConfig) -> dict[str, Any]:
     Raises:
         InputError: something the user typed or supplied is wrong.
     """
-    config, folder, accelerator = open_run(config)
-    started = _prepare(config, folder, accelerator)
-    run = started.run
-    zero_shot = _zero_shot(started)
-    set_seed(config.seed + 1000 * accelerator.process_index)  # dropout differs between processes
-    resume(run.training, folder, config.train, run.n_updates, ["log.jsonl"])
-    tracking.start(accelerator, config.tracking, folder, flat(plain(config)))
-    fit_text(run, f"lm · {config.backbone.name}")
-    result = _finish(started, config, zero_shot)
-    close_run(accelerator)
-    return result
+    with open_run(config) as (config, folder, accelerator):
+        started = _prepare(config, folder, accelerator)
+        run = started.run
+        zero_shot = _zero_shot(started)
+        set_seed(config.seed + 1000 * accelerator.process_index)  # dropout differs between processes
+        resume(run.training, folder, config.train, run.n_updates, ["log.jsonl"])
+        tracking.start(accelerator, config.tracking, folder, flat(plain(config)))
+        fit_text(run, f"lm · {config.backbone.name}")
+        return _finish(started, config, zero_shot)
 
 
 def _prepare(config: LmConfig, folder: Path, accelerator: Accelerator) -> Started:

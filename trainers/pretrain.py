@@ -31,7 +31,7 @@ from trainers.results import environment, finite, write_result
 from trainers.runs import plain, write_text
 from trainers.saving import whole_state
 from trainers.summary import pretraining_summary
-from trainers.training import close_run, open_run, resume
+from trainers.training import open_run, resume
 from trainers.zero_shot.curve import Curve, due, read_curve
 
 CURVE = "zero_shot_curve.jsonl"
@@ -45,14 +45,12 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     Raises:
         InputError: something the user typed or supplied is wrong.
     """
-    config, folder, accelerator = open_run(config)
-    run, curve = prepare(config, folder, accelerator)
-    resume(run.training, folder, config.train, run.n_updates, ["log.jsonl", CURVE])
-    tracking.start(accelerator, config.tracking, folder, flat(plain(config)))
-    fit_text(run, f"pretraining {config.backbone.name}", lambda: _add_points(run, curve))
-    result = _finish(run, config)
-    close_run(accelerator)
-    return result
+    with open_run(config) as (config, folder, accelerator):
+        run, curve = prepare(config, folder, accelerator)
+        resume(run.training, folder, config.train, run.n_updates, ["log.jsonl", CURVE])
+        tracking.start(accelerator, config.tracking, folder, flat(plain(config)))
+        fit_text(run, f"pretraining {config.backbone.name}", lambda: _add_points(run, curve))
+        return _finish(run, config)
 
 
 def prepare(config: PretrainConfig, folder: Path, accelerator: Accelerator) -> tuple[TextRun, Curve]:

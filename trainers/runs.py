@@ -4,12 +4,12 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from omegaconf import OmegaConf
@@ -20,6 +20,10 @@ from yaml import YAMLError
 from heads.errors import InputError
 from trainers.config import SPEED_ONLY, FinetuneConfig, RunConfig, flat
 from trainers.config.complete import UnfitError, complete
+from trainers.locks import give_back, take
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 # Choices that the folder's path tells already, or that say where a run is and not what it is.
 NOT_IN_NAME = (
@@ -79,11 +83,31 @@ def is_finished(folder: Path) -> bool:
     return (folder / "result.json").is_file()
 
 
-def open_folder(folder: Path, config: RunConfig) -> None:
-    """Make a run's folder ready: new, set aside where overwrite says so, or to be resumed.
+@contextmanager
+def open_folder(folder: Path, config: RunConfig) -> Iterator[None]:
+    """Make a run's folder ready (new, set aside where overwrite says so, or to be resumed), and have it to ourselves.
 
     Raises:
-        InputError: it holds a finished run, or an unfinished one with other settings.
+        InputError: another process trains in it, or it holds a finished run, or an unfinished one with other settings.
+    """
+    try:
+        lock = take(folder, "trained")
+    except OSError as error:
+        raise InputError(f"run_dir={folder} cannot be made: {error.strerror}") from error
+    try:
+        if _is_in_the_way(folder, config):
+            lock = _set_aside(folder, lock)
+        write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(config))))
+        yield
+    finally:
+        give_back(lock, folder)
+
+
+def _is_in_the_way(folder: Path, config: RunConfig) -> bool:
+    """Whether a folder holds a run that overwrite=true sets aside.
+
+    Raises:
+        InputError: it does, and overwrite is not asked for.
     """
     if is_finished(folder):
         if not config.overwrite:
@@ -91,34 +115,34 @@ def open_folder(folder: Path, config: RunConfig) -> None:
                 f"{folder} holds a finished run: type overwrite=true to set it aside and start anew, or another seed= "
                 "or run_dir="
             )
-        _set_aside(folder)
+        return True
     file = folder / "config.yaml"
-    if file.is_file():
-        changed = differences(read_settings(file, type(config)), plain(config))
-        started = any(folder.glob("checkpoint*"))  # or it stopped at a mistake, and there is nothing to resume
-        if changed and not started:
-            (folder / STAGE_ZERO).unlink(missing_ok=True)
-            changed = {}
-        if changed and not config.overwrite:
-            shown = "; ".join(f"{key} was {old}, is {new}" for key, (old, new) in sorted(changed.items())[:3])
-            raise InputError(
-                f"{folder} holds an unfinished run with other settings ({shown}): type those again to resume it, or "
-                "overwrite=true to set it aside"
-            )
-        if changed:
-            _set_aside(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"run_dir={folder} cannot be made: {error.strerror}") from error
-    write_text(file, OmegaConf.to_yaml(OmegaConf.create(plain(config))))
+    if not file.is_file():
+        return False
+    changed = differences(read_settings(file, type(config)), plain(config))
+    started = any(folder.glob("checkpoint*"))  # or it stopped at a mistake, and there is nothing to resume
+    if changed and not started:
+        (folder / STAGE_ZERO).unlink(missing_ok=True)
+        return False
+    if changed and not config.overwrite:
+        shown = "; ".join(f"{key} was {old}, is {new}" for key, (old, new) in sorted(changed.items())[:3])
+        raise InputError(
+            f"{folder} holds an unfinished run with other settings ({shown}): type those again to resume it, or "
+            "overwrite=true to set it aside"
+        )
+    return bool(changed)
 
 
-def _set_aside(folder: Path) -> None:
+def _set_aside(folder: Path, lock: "BaseFileLock") -> "BaseFileLock":
+    """Rename a folder, and take a new one in its place."""
     number = 1
     while (aside := folder.with_name(f"{folder.name}.old{number}")).exists():
         number += 1
     folder.rename(aside)
+    try:
+        return take(folder, "trained")
+    finally:
+        give_back(lock, aside)
 
 
 def plain(config: RunConfig) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """A run's training state: made ready at its start, found again after an interruption."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,8 +27,12 @@ from trainers.text_to_text import TextToTextModel
 Config = TypeVar("Config", PerplexityConfig, FinetuneConfig, PretrainConfig, LmConfig)
 
 
-def open_run(config: Config) -> tuple[Config, Path, Accelerator]:
+@contextmanager
+def open_run(config: Config) -> Iterator[tuple[Config, Path, Accelerator]]:
     """The run's folder, opened by the main process before the others go on, and Accelerate; the precision is filled in.
+
+    The folder is this run's alone until the end; a run that ends well closes its trackers, and the group of its
+    processes where no other cell needs it.
 
     Raises:
         InputError: the folder holds another run, or a tracker or the precision is not to be had.
@@ -35,18 +40,15 @@ def open_run(config: Config) -> tuple[Config, Path, Accelerator]:
     folder = Path(config.run_dir)
     precision = config.mixed_precision or usual_precision()
     accelerator = start_accelerator(precision, tracking.trackers(config.tracking, folder), folder)
-    with accelerator.main_process_first():
-        if accelerator.is_main_process:
-            open_folder(folder, config)
-    return replace(config, mixed_precision=accelerator.mixed_precision), folder, accelerator
-
-
-def close_run(accelerator: Accelerator) -> None:
-    """Close the run's trackers, and the group of its processes where no other cell needs it."""
-    for tracker in accelerator.trackers:
-        tracker.finish()
-    if not is_sharing():
-        accelerator.state.destroy_process_group()
+    with ExitStack() as opened:
+        with accelerator.main_process_first():
+            if accelerator.is_main_process:
+                opened.enter_context(open_folder(folder, config))
+        yield replace(config, mixed_precision=accelerator.mixed_precision), folder, accelerator
+        for tracker in accelerator.trackers:
+            tracker.finish()
+        if not is_sharing():
+            accelerator.state.destroy_process_group()
 
 
 def prepare_training(

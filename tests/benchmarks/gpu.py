@@ -106,16 +106,16 @@ def ours(args: argparse.Namespace, folder: str) -> tuple[Ends, list[float]]:
     overrides.append(f"train.compile={str(args.compile).lower()}")
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config: Any = OmegaConf.to_object(hydra.compose("finetune", overrides=overrides))
-    config, _, accelerator = open_run(config)
-    optim = config.optim
-    groups = param_groups(list(model.named_parameters()), lr=optim.lr, weight_decay=optim.weight_decay)
-    objective = build_objective(config, config.task.labels)
-    training, _ = prepare_training(config, accelerator, model, groups, objective, n_examples=len(split), pad_id=0)
-    ends, losses = [], []
-    for record in train_epoch(training, split, [list(range(len(split)))] * (args.updates + 1)):
-        ends.append(now())
-        losses.append(record.loss)
-    return ends, losses
+    with open_run(config) as (config, _, accelerator):
+        optim = config.optim
+        groups = param_groups(list(model.named_parameters()), lr=optim.lr, weight_decay=optim.weight_decay)
+        objective = build_objective(config, config.task.labels)
+        training, _ = prepare_training(config, accelerator, model, groups, objective, n_examples=len(split), pad_id=0)
+        ends, losses = [], []
+        for record in train_epoch(training, split, [list(range(len(split)))] * (args.updates + 1)):
+            ends.append(now())
+            losses.append(record.loss)
+        return ends, losses
 
 
 def theirs(args: argparse.Namespace, folder: str) -> tuple[Ends, list[float]]:

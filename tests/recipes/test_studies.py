@@ -264,7 +264,8 @@ def test_a_study_and_a_command_find_the_same_folder():
 
 def test_a_run_of_a_version_that_knew_fewer_settings_is_the_same_run(tmp_path, compose):
     config = compose("task=sst2", "backbone=tiny", f"run_dir={tmp_path}")
-    open_folder(tmp_path, config)
+    with open_folder(tmp_path, config):
+        pass
     file = tmp_path / "config.yaml"
     older = OmegaConf.load(file)
     del older.train.candidates, older.backbone.lstm

@@ -286,7 +286,8 @@ def test_what_an_unfinished_run_found_is_used_again_under_the_same_settings_alon
     first = settings(compose, tmp_path, "task=rte", "train.max_steps=1", method="likelihood", limit=4)
     from trainers.runs import open_folder
 
-    open_folder(tmp_path, first)
+    with open_folder(tmp_path, first):
+        pass
     (tmp_path / "zero_shot.json").write_text(json.dumps({"method": "none", "reason": "left by a run"}))
     assert finetune(first)["zero_shot"] == {"method": "none", "reason": "left by a run"}
     again = settings(compose, tmp_path, "task=rte", "train.max_steps=1", "overwrite=true", method="likelihood", limit=5)

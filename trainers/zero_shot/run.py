@@ -8,7 +8,7 @@ from trainers.data.records import load_scored
 from trainers.results import environment, write_result
 from trainers.runs import STAGE_ZERO
 from trainers.summary import summary
-from trainers.training import close_run, open_run
+from trainers.training import open_run
 from trainers.zero_shot.stage import stage_zero
 
 
@@ -18,29 +18,28 @@ def zero_shot(config: FinetuneConfig) -> dict[str, Any]:
     Raises:
         InputError: the method is not possible, or something that the user typed or supplied is wrong.
     """
-    config, folder, accelerator = open_run(config)
-    with accelerator.main_process_first():
+    with open_run(config) as (config, folder, accelerator):
+        with accelerator.main_process_first():
+            if accelerator.is_main_process:
+                (folder / STAGE_ZERO).unlink(missing_ok=True)
+            records = load_scored(config.task, config.data, config.zero_shot.splits)
+        found = stage_zero(config, folder, accelerator, records)
+        if found["method"] == "none":
+            raise InputError(f"there is no zero-shot evaluation of {config.backbone.name}: {found['reason']}")
+        split = next(iter(found["intervals"]), None)
+        metric = found["primary"]
+        result = {
+            "task": config.task.name,
+            "backbone": config.backbone.name,
+            "seed": config.seed,
+            "zero_shot": found,
+            "primary": {"split": split, "metric": metric, "value": found[split].get(metric) if split else None},
+            "train": {"mixed_precision": accelerator.mixed_precision, "processes": accelerator.num_processes},
+            "data": {"source": records.source, "validation_cut": records.cut},
+            "versions": environment(),
+        }
         if accelerator.is_main_process:
-            (folder / STAGE_ZERO).unlink(missing_ok=True)
-        records = load_scored(config.task, config.data, config.zero_shot.splits)
-    found = stage_zero(config, folder, accelerator, records)
-    if found["method"] == "none":
-        raise InputError(f"there is no zero-shot evaluation of {config.backbone.name}: {found['reason']}")
-    split = next(iter(found["intervals"]), None)
-    metric = found["primary"]
-    result = {
-        "task": config.task.name,
-        "backbone": config.backbone.name,
-        "seed": config.seed,
-        "zero_shot": found,
-        "primary": {"split": split, "metric": metric, "value": found[split].get(metric) if split else None},
-        "train": {"mixed_precision": accelerator.mixed_precision, "processes": accelerator.num_processes},
-        "data": {"source": records.source, "validation_cut": records.cut},
-        "versions": environment(),
-    }
-    if accelerator.is_main_process:
-        write_result(folder, result)
-        (folder / STAGE_ZERO).unlink()
-        summary(result, folder)
-    close_run(accelerator)
-    return result
+            write_result(folder, result)
+            (folder / STAGE_ZERO).unlink()
+            summary(result, folder)
+        return result
