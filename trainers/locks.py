@@ -1,6 +1,7 @@
 """Folders that one process at a time works in; the system lets go of a process's own when it dies."""
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
@@ -31,3 +32,17 @@ def give_back(lock: BaseFileLock, folder: Path) -> None:
         with suppress(OSError):  # Windows deletes no file that is open
             (folder / LOCK).unlink()  # first: who has opened it finds that it is gone, and takes a new one
         lock.release()
+
+
+@contextmanager
+def alone(folder: Path, doing: str) -> Iterator[None]:
+    """Keep other processes out of a folder for as long as this lasts.
+
+    Raises:
+        InputError: as take does.
+    """
+    lock = take(folder, doing)
+    try:
+        yield
+    finally:
+        give_back(lock, folder)

@@ -13,6 +13,7 @@ import pytest
 from heads.errors import InputError
 from trainers.config import FinetuneConfig, SearchConfig
 from trainers.launch import register
+from trainers.locks import alone, take
 from trainers.overrides import CONF
 from trainers.studies import search
 
@@ -146,6 +147,25 @@ def test_a_trial_that_failed_or_was_interrupted_is_not_finished(trials):
     stopped = dict(trials.launcher.jobs[0])
     trials.launcher.score = lambda settings: 0.5
     assert trials(space="random", trials=3) == [stopped]
+
+
+def test_a_search_under_way_is_left_alone_by_another(trials):
+    """Its trial would be taken for one that was interrupted, and its score for one of a trial that failed."""
+    folder, said = Path("outputs/searches/random"), r"^outputs/searches/random is being searched by another process"
+
+    def meanwhile(settings):
+        with pytest.raises(InputError, match=said):
+            take(folder, "searched")
+        return 0.5
+
+    trials.launcher.score = meanwhile
+    assert len(trials(space="random", trials=1)) == 1
+    before = (folder / "optuna.log").read_bytes()
+    with alone(folder, "searched"), pytest.raises(InputError, match=said):
+        trials(space="random", trials=2)
+    assert (folder / "optuna.log").read_bytes() == before
+    assert len(trials(space="random", trials=2)) == 1
+    assert [path.name for path in folder.iterdir()] == ["optuna.log"]
 
 
 def test_a_grid_has_each_of_its_points_once(trials):

@@ -20,11 +20,13 @@ from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from heads.errors import InputError
 from trainers.config import SPEED_ONLY, SearchConfig
+from trainers.locks import alone
 from trainers.runs import is_under
 from trainers.studies.space import Space, read_space
 
@@ -44,7 +46,8 @@ def search(
     repeats no trial that has finished.
 
     Raises:
-        InputError: Optuna is not installed, several processes were launched, or several values or a study are typed.
+        InputError: Optuna is not installed, several processes were launched, several values or a study are typed, or
+            another process searches in the same folder.
     """
     if find_spec("optuna") is None:
         raise InputError("recipes/search.py needs Optuna: pip install -e '.[optuna]'")
@@ -58,25 +61,31 @@ def search(
         loader = GlobalHydra.instance().config_loader()
         usual = ["hydra.mode=MULTIRUN", f"hydra.sweep.dir=outputs/searches/{asked.space}"]
         config = loader.load_configuration(entry, [*same, *usual, *of_hydra], RunMode.MULTIRUN)
-        callbacks = Callbacks(config)
-        callbacks.on_multirun_start(config=config, config_name=entry)
-        launcher = Plugins.instance().instantiate_launcher(
-            HydraContext(config_loader=loader, callbacks=callbacks), task, config
-        )
-        study = _open(Path(config.hydra.sweep.dir), space, same)
-        first = _interrupted(study) if space.points() is None else _unfinished(study, space)
-        missing = len(first) if space.points() else asked.trials - len(_finished(study))
-        for done in range(0, missing, asked.at_once):
-            trials = []
-            for _ in range(min(asked.at_once, missing - done)):
-                if first:
-                    study.enqueue_trial(first.pop(0))
-                trials.append(study.ask(space.distributions()))
-            jobs = [[*same, *_typed(trial.params)] for trial in trials]
-            for trial, job in zip(trials, launcher.launch(jobs, initial_job_idx=done), strict=True):
-                _tell(study, trial.number, job.return_value)
-        _say_best(study, same)
-        callbacks.on_multirun_end(config=config, config_name=entry)
+        with alone(Path(config.hydra.sweep.dir), "searched"):
+            study = _open(Path(config.hydra.sweep.dir), space, same)
+            callbacks = Callbacks(config)
+            callbacks.on_multirun_start(config=config, config_name=entry)
+            launcher = Plugins.instance().instantiate_launcher(
+                HydraContext(config_loader=loader, callbacks=callbacks), task, config
+            )
+            _run_missing(study, space, asked, same, launcher)
+            _say_best(study, same)
+            callbacks.on_multirun_end(config=config, config_name=entry)
+
+
+def _run_missing(study: "Study", space: Space, asked: SearchConfig, same: Sequence[str], launcher: Launcher) -> None:
+    """Run the trials that have not finished, each batch chosen by what the last ones scored."""
+    first = _interrupted(study) if space.points() is None else _unfinished(study, space)
+    missing = len(first) if space.points() else asked.trials - len(_finished(study))
+    for done in range(0, missing, asked.at_once):
+        trials = []
+        for _ in range(min(asked.at_once, missing - done)):
+            if first:
+                study.enqueue_trial(first.pop(0))
+            trials.append(study.ask(space.distributions()))
+        jobs = [[*same, *_typed(trial.params)] for trial in trials]
+        for trial, job in zip(trials, launcher.launch(jobs, initial_job_idx=done), strict=True):
+            _tell(study, trial.number, job.return_value)
 
 
 def _by_key(typed: Sequence[str]) -> dict[str, str]:
@@ -99,7 +108,6 @@ def _open(folder: Path, space: Space, same: Sequence[str]) -> "Study":
     from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    folder.mkdir(parents=True, exist_ok=True)
     settings = sorted(one for one in same if not is_under(one.split("=")[0].lstrip("+"), SPEED_ONLY))
     content = json.dumps([space.method, space.direction, space.tried, settings], sort_keys=True)
     study = optuna.create_study(
@@ -114,7 +122,10 @@ def _open(folder: Path, space: Space, same: Sequence[str]) -> "Study":
 
 
 def _interrupted(study: "Study") -> list[dict[str, Any]]:
-    """The settings of trials that never ended, which are tried first; their runs go on where they stopped."""
+    """The settings of trials that never ended, which are tried first; their runs go on where they stopped.
+
+    No other process is at them: the folder is locked.
+    """
     from optuna.trial import TrialState
 
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
