@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from heads.errors import InputError
 from trainers.config import SearchConfig
 from trainers.garbage import search_seldom
-from trainers.overrides import CONF, check_overrides, groups, one_line, open_dict, quote_path
+from trainers.overrides import CONF, check_overrides, groups, one_line, open_dict, quote_path, swept_keys
 from trainers.runs import run_name
 from trainers.studies.multirun import run_cell
 from trainers.studies.params import peft_methods, transfer_counts
@@ -49,7 +49,10 @@ def register_resolvers() -> None:
 
 
 def _run_name(seed: Any) -> str:
-    return run_name(seed, list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else [])
+    if not HydraConfig.initialized():
+        return run_name(seed, [])
+    hydra_config = HydraConfig.get()
+    return run_name(seed, list(hydra_config.overrides.task), hydra_config.callbacks["cells"].get("swept", ()))
 
 
 def recipe(
@@ -89,6 +92,7 @@ def recipe(
                     return print(usage(function))
                 if not (asked.hydra_help or asked.shell_completion or asked.info):
                     check_overrides(asked.overrides, entry, kind, asked.multirun or search)
+                    _say_swept(asked.overrides)
                 if search and not asked.cfg:
                     merged = OmegaConf.merge(OmegaConf.structured(SearchConfig), OmegaConf.from_dotlist(own))
                     settings = OmegaConf.to_object(merged)
@@ -101,6 +105,13 @@ def recipe(
         return main
 
     return decorate
+
+
+def _say_swept(overrides: list[str]) -> None:
+    """Put on the command line of what several values are typed: a cell sees one of them, wherever it runs."""
+    if swept := swept_keys(overrides):
+        last = sys.argv.index(overrides[-1])
+        sys.argv.insert(last + 1, f"++hydra.callbacks.cells.swept=[{','.join(swept)}]")
 
 
 def of_the_search(args: list[str]) -> list[str]:

@@ -34,17 +34,28 @@ PATHS = (
 
 
 def quote_path(arg: str) -> str:
-    """An argument as Hydra's grammar wants it: a path in quotes.
+    """An argument as Hydra's grammar wants it: a path in quotes. Several are typed as choice(A,B).
 
     >>> quote_path("run=outputs/seed0_optim.lr=1e-3,seed=1"), quote_path("seed=1,2")
     ("run='outputs/seed0_optim.lr=1e-3,seed=1'", 'seed=1,2')
     """
     key, equals, value = arg.partition("=")
     is_path = key in PATHS or key.startswith("data.files.")
-    if not (equals and is_path and value) or value[0] in "'\"" or value == "null" or "${" in value:
+    written = value.startswith(("'", '"', "choice(")) or value == "null" or "${" in value
+    if not (equals and is_path and value) or written:
         return arg
     quote = '"' if "'" in value else "'"
     return f"{key}={quote}{value}{quote}"
+
+
+def swept_keys(overrides: list[str]) -> list[str]:
+    """The keys of which several values are typed.
+
+    >>> swept_keys(["seed=1,2", "task=rte", "backbone.path=choice(a,b)"])
+    ['seed', 'backbone.path']
+    """
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    return [override.key_or_group for override in parsed if override.is_sweep_override()]
 
 
 def groups() -> dict[str, set[str]]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import cache
@@ -37,6 +37,7 @@ NOT_IN_NAME = (
     "corpus.valid_files",
     "study",
 )
+SOURCES = ("backbone.path", "data.root", "corpus.files", "corpus.valid_files")  # in it where a grid is over them
 PLAIN = ("ablation=none", "peft=none")  # what a study types, and another leaves out
 
 SET_ASIDE = re.compile(r"\.old\d+$")  # ends the name of a folder that overwrite=true has set aside
@@ -48,8 +49,10 @@ STAGE_ZERO = "zero_shot.json"
 FILLED_IN = ("task.labels", "mixed_precision")
 
 
-def run_name(seed: int | str, overrides: list[str]) -> str:
+def run_name(seed: int | str, overrides: list[str], swept: Collection[str] = ()) -> str:
     """The last part of a run's folder: the seed, then what was typed that changes the run's numbers.
+
+    swept are the keys of which a multirun has several values.
 
     >>> run_name(3, ["task=mnli", "optim.lr=1e-5", "objective.lm_coef=0", "tracking=wandb", "seed=3"])
     'seed3_objective.lm_coef=0,optim.lr=1e-05'
@@ -59,6 +62,8 @@ def run_name(seed: int | str, overrides: list[str]) -> str:
         if override in PLAIN:
             continue
         key = override.split("=")[0].lstrip("+~").split("@")[0]
+        if key in swept and key in SOURCES:
+            parts.append(_short_source(key, override.partition("=")[2]))
         # objective.loss, say, is in the name
         if not is_under(key, NOT_IN_NAME) and key != "objective" and not key.startswith("hydra"):
             parts.append(_as_a_sweep_says_it(override.lstrip("+")))
@@ -67,6 +72,16 @@ def run_name(seed: int | str, overrides: list[str]) -> str:
     if len(slug) > 120:
         slug = f"{slug[:100]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     return f"seed{seed}_{slug}" if slug else f"seed{seed}"
+
+
+def _short_source(key: str, value: str) -> str:
+    """A path, or a list of them, by the last one's last part, and a hash that tells it from others called so.
+
+    >>> _short_source("backbone.path", "outputs/a/model"), _short_source("backbone.path", "'outputs/b/model'")
+    ('backbone.path=model-55dbcf', 'backbone.path=model-cd6616')
+    """
+    bare = value.strip("[]'\"")
+    return f"{key}={Path(bare).name}-{hashlib.sha256(bare.encode()).hexdigest()[:6]}"
 
 
 def _as_a_sweep_says_it(override: str) -> str:

@@ -47,6 +47,7 @@ def test_a_search_goes_on_where_it_stopped_and_names_the_best(tmp_path):
 
     second = command(tmp_path, *RUN, "trials=3")
     assert second.returncode == 0, second.stderr
+    assert "3 finished (outputs/searches/bayes)" in second.stdout  # with those that finished before
     after = results(tmp_path)
     assert len(after) == 3
     assert before.items() <= after.items()

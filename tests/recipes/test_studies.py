@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,10 +70,31 @@ def test_a_study_skips_what_is_finished_and_tells_what_failed(tmp_path):
     assert len(after) == 3
     assert before.items() <= after.items()
 
+    third = command(tmp_path, "-m", "+study=table5", "seed=1", "ablation=lstm", "optim.lr=1e-3")
+    assert "1 finished (outputs/studies/table5)" in third.stdout  # the report is on what is asked for now
+    assert len(table(tmp_path, "table5", "tables/scores.csv")) == 1
+
     alone = command(tmp_path / "alone", "seed=1", "ablation=no_pretraining", "optim.lr=1e-3")
     assert alone.returncode == 0, alone.stderr
     ((name, file),) = results(tmp_path / "alone").items()
     assert numbers(file) == numbers(results(tmp_path)[name])  # whether a process did other cells before or not
+
+
+def test_a_grid_over_weights_has_a_folder_for_each_and_shows_no_other_s_numbers(tmp_path, pretrained):
+    other = shutil.copytree(pretrained, tmp_path / "other" / pretrained.name)  # called the same
+    grid = command(tmp_path, "-m", f"backbone.path=choice({pretrained},{other})", "seed=1")
+    assert grid.returncode == 0, grid.stderr
+    assert "2 finished (outputs/multirun/finetune)" in grid.stdout
+    found = {OmegaConf.load(file.parent / "config.yaml").backbone.path for file in results(tmp_path).values()}
+    assert found == {str(pretrained), str(other)}
+
+    assert command(tmp_path, "-m", f"backbone.path={pretrained}", "seed=1,2").returncode == 0
+    assert len(results(tmp_path)) == 4
+    changed = command(tmp_path, "-m", f"backbone.path={other}", "seed=1,2")
+    assert changed.returncode == 1
+    assert "2 failed (outputs/multirun/finetune)" in changed.stdout
+    assert changed.stderr.count("holds a finished run") == 4  # as it happens and at the end
+    assert "report: " not in changed.stdout
 
 
 def test_a_layer_transfer_study_has_a_cell_for_each_number_of_blocks(tmp_path):

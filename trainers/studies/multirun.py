@@ -7,7 +7,7 @@ import sys
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +58,20 @@ class Cells(Callback):
     here ends the multirun with its stack trace, where Hydra by itself would warn of it and end as if all were well.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, swept: Sequence[str] = ()) -> None:
+        """Take note of the keys of which several values are typed: trainers.launch reads them to name a folder."""
         warnings.filterwarnings("error", f"Callback {type(self).__name__}[.]")
 
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Forget what failed before: it is tried again now, or no longer asked for."""
+    def on_multirun_start(
+        self, config: DictConfig, kept: Callable[[list[str]], bool] = lambda overrides: False, **_: Any
+    ) -> None:
+        """Forget the cells of an earlier command: those that are asked for again are written anew, skipped ones too.
+
+        kept says by its overrides whether a cell stays: a search does not ask again for a trial that has finished.
+        """
         if _is_first():
             for file, cell in _records(Path(config.hydra.sweep.dir)):
-                if cell["error"]:
+                if not kept(cell["overrides"]):
                     file.unlink()
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
@@ -80,7 +86,9 @@ class Cells(Callback):
         error = job_return._return_value if failed else None
         if _is_first():
             overrides = list(config.hydra.overrides.task)
-            record = {"run_dir": str(config.run_dir), "overrides": overrides, "error": _told(error)}
+            run = Path(config.run_dir)  # where it failed and a run is finished, that is another's
+            run_dir = None if failed and is_finished(run) else str(run)
+            record = {"run_dir": run_dir, "overrides": overrides, "error": _told(error)}
             name = hashlib.sha256(" ".join(sorted(overrides)).encode()).hexdigest()[:16]
             folder = Path(config.hydra.sweep.dir) / CELLS
             folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +101,7 @@ class Cells(Callback):
         _leave_group()
         if not _is_first():
             return
-        cells = read_cells(Path(config.hydra.sweep.dir))
+        cells = [cell for _, cell in _records(Path(config.hydra.sweep.dir))]
         failed = [cell for cell in cells if cell["error"]]
         counts = Counter("failed" if cell["error"] else "finished" for cell in cells)
         print(", ".join(f"{number} {state}" for state, number in counts.items()) + f" ({config.hydra.sweep.dir})")
@@ -128,8 +136,8 @@ def _report(folder: Path) -> None:
 
 
 def read_cells(folder: Path) -> list[dict[str, Any]]:
-    """How the cells of a multirun's folder ended: run_dir, overrides, and error, null where there was none."""
-    return [cell for _, cell in _records(folder)]
+    """How the cells of a multirun's folder that have a run ended: run_dir, overrides, and error, null without one."""
+    return [cell for _, cell in _records(folder) if cell["run_dir"]]
 
 
 def _records(folder: Path) -> list[tuple[Path, dict[str, Any]]]:

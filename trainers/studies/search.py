@@ -64,7 +64,10 @@ def search(
         with alone(Path(config.hydra.sweep.dir), "searched"):
             study = _open(Path(config.hydra.sweep.dir), space, same)
             callbacks = Callbacks(config)
-            callbacks.on_multirun_start(config=config, config_name=entry)
+            finished = [_numbers([*same, *_typed(trial.params)]) for trial in _finished(study)]
+            callbacks.on_multirun_start(
+                config=config, config_name=entry, kept=lambda overrides: _numbers(overrides) in finished
+            )
             launcher = Plugins.instance().instantiate_launcher(
                 HydraContext(config_loader=loader, callbacks=callbacks), task, config
             )
@@ -108,8 +111,7 @@ def _open(folder: Path, space: Space, same: Sequence[str]) -> "Study":
     from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    settings = sorted(one for one in same if not is_under(one.split("=")[0].lstrip("+"), SPEED_ONLY))
-    content = json.dumps([space.method, space.direction, space.tried, settings], sort_keys=True)
+    content = json.dumps([space.method, space.direction, space.tried, _numbers(same)], sort_keys=True)
     study = optuna.create_study(
         storage=optuna.storages.JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
         study_name=hashlib.sha256(content.encode()).hexdigest()[:16],
@@ -119,6 +121,11 @@ def _open(folder: Path, space: Space, same: Sequence[str]) -> "Study":
     sampler = optuna.samplers.TPESampler if space.method == "bayes" else optuna.samplers.RandomSampler
     study.sampler = sampler(seed=len(study.get_trials(deepcopy=False)))  # a search that goes on draws no point again
     return study
+
+
+def _numbers(overrides: Sequence[str]) -> list[str]:
+    """Those that change a run's numbers, in one order."""
+    return sorted(one for one in overrides if not is_under(one.split("=")[0].lstrip("+"), SPEED_ONLY))
 
 
 def _interrupted(study: "Study") -> list[dict[str, Any]]:
