@@ -183,6 +183,7 @@ def _result(run: Run, records: Records, scores: dict[str, dict[str, float]]) -> 
         "degenerate_reason": degenerate,
         "data": {
             "source": records.source,
+            "files": records.files,
             "rows": {name: len(one) for name, one in run.splits.items()},
             "cut_examples": {name: one.n_cut for name, one in run.splits.items()},
             "unlabelled_train_rows_left_out": run.n_unlabelled,

@@ -15,6 +15,8 @@ from transformers import AutoModelForCausalLM
 
 from heads.errors import InputError
 from trainers.config import SEEDS, FinetuneConfig, PretrainConfig
+from trainers.finetune import finetune
+from trainers.finished import changed_since
 from trainers.launch import register
 from trainers.overrides import CONF, check_overrides
 from trainers.runs import differences, open_folder, plain, read_settings, run_name
@@ -95,6 +97,43 @@ def test_a_grid_over_weights_has_a_folder_for_each_and_shows_no_other_s_numbers(
     assert "2 failed (outputs/multirun/finetune)" in changed.stdout
     assert changed.stderr.count("holds a finished run") == 4  # as it happens and at the end
     assert "report: " not in changed.stdout
+
+
+def test_a_finished_run_that_is_another_is_told_and_not_taken_for_the_cell(compose, tmp_path, monkeypatch):
+    for split in ("train", "validation"):
+        shutil.copy(ROOT / f"trainers/data/sample/sst2/{split}.jsonl", tmp_path)
+    files = [f"data.files.{name}={tmp_path / name}.jsonl" for name in ("train", "validation")]
+    one = ("task=sst2", "backbone=tiny", "train.max_steps=1", *files, f"run_dir={tmp_path / 'run'}")
+    finetune(compose(*one))
+
+    def changed(*overrides):
+        return changed_since(tmp_path / "run", compose(*one, *overrides))
+
+    assert changed() == changed("train.eval_tokens=99") == []
+    assert changed("seed=3") == ["seed was 0, is 3"]
+    assert changed("train.eval_train_rows=4") == ["it has no scores of train rows (train.eval_train_rows=4)"]
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    assert changed() == ["mixed_precision was no, is accelerate's bf16"]
+    assert changed("mixed_precision=no") == []
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION")
+    assert changed() == []  # on another machine, say, that is best at another
+    (tmp_path / "train.jsonl").touch()
+    assert changed() == []
+    with (tmp_path / "train.jsonl").open("a") as rows:
+        rows.write((tmp_path / "validation.jsonl").read_text().splitlines()[0] + "\n")
+    assert changed() == ["data.files.train has changed since"]
+    done = command(tmp_path, "-m", *one, "zero_shot=none", cell=())
+    assert done.returncode == 1
+    assert (
+        "holds a finished run that is another (data.files.train has changed since): type overwrite=true" in done.stderr
+    )
+
+
+def test_train_rows_that_a_finished_run_has_scored_are_enough(compose, tmp_path):
+    one = ("task=sst2", "data=sample", "backbone=tiny", "train.max_steps=1", f"run_dir={tmp_path}")
+    finetune(compose(*one, "train.eval_train_rows=4"))
+    assert changed_since(tmp_path, compose(*one, "train.eval_train_rows=4")) == []
+    assert changed_since(tmp_path, compose(*one)) == []
 
 
 def test_a_layer_transfer_study_has_a_cell_for_each_number_of_blocks(tmp_path):

@@ -248,15 +248,19 @@ def text_content(corpus: CorpusConfig, held_out: bool) -> list[Any]:
 
 def _file_content(file: str, key: str) -> list[Any]:
     try:
-        found = Path(file).stat()
-        return [Path(file).name, found.st_size, _hash(file, found.st_size, found.st_mtime_ns)]
+        return [Path(file).name, Path(file).stat().st_size, file_hash(file)]
     except OSError as error:
         what = "there is no file" if isinstance(error, FileNotFoundError) else f"{error.strerror}:"
         raise InputError(f"{key}: {what} {file}") from error
 
 
+def file_hash(file: str) -> str:
+    """The hash of a file's bytes, read once in a process as long as the file stays as it is."""
+    found = Path(file).stat()
+    return _hash(file, found.st_size, found.st_mtime_ns)
+
+
 @cache
 def _hash(file: str, size: int, changed: int) -> str:
-    """The hash of a file's bytes, read once in a process as long as the file stays as it is."""
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

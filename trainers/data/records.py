@@ -2,12 +2,13 @@
 
 import csv
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from heads.errors import InputError
 from trainers.config import DataConfig, TaskConfig
+from trainers.data.documents import file_hash
 from trainers.shared import once, same
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Records:
     splits: "dict[str, Dataset]"
     source: str
     cut: str | None = None  # how validation was cut from train, where the source has none
+    files: dict[str, str] = field(default_factory=dict)  # the hashes of the user's own files, by split
 
     @property
     def content(self) -> dict[str, str]:
@@ -64,7 +66,7 @@ def load_scored(task: TaskConfig, data: DataConfig, wanted: list[str] | None) ->
     def read() -> Records:
         splits, source = _read(task, data)
         own = "train" not in splits or (wanted and splits.keys() >= set(wanted))
-        return Records(splits, source) if own else _complete(task, data, splits, source)
+        return Records(splits, source, files=file_hashes(data)) if own else _complete(task, data, splits, source)
 
     return once("scored records", lambda: [asdict(task), asdict(data), wanted], read, copy=same)
 
@@ -107,7 +109,12 @@ def _complete(task: TaskConfig, data: DataConfig, splits: "dict[str, Dataset]", 
         if wanted is not None and wanted < len(rows):
             splits[name] = rows.shuffle(seed=data.split_seed).select(range(wanted))
     order = ["train", *sorted((n for n in splits if n != "train"), key=lambda n: (n.startswith("test"), n))]
-    return Records({name: splits[name] for name in order}, source, cut)
+    return Records({name: splits[name] for name in order}, source, cut, file_hashes(data))
+
+
+def file_hashes(data: DataConfig) -> dict[str, str]:
+    """The hash of each of the user's own files that is there, by split."""
+    return {name: file_hash(file) for name, file in asdict(data.files).items() if file and Path(file).is_file()}
 
 
 def load_split(task: TaskConfig, data: DataConfig, name: str) -> "Dataset":

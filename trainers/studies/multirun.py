@@ -17,7 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from heads.errors import InputError
 from trainers.config import RunConfig
-from trainers.runs import differences, is_finished, plain, read_result, read_settings, write_text
+from trainers.finished import changed_since
+from trainers.runs import is_finished, read_result, write_text
 from trainers.shared import sharing
 from trainers.studies.launchers import set_threads
 
@@ -42,13 +43,20 @@ def run_cell(function: Callable[[Any], Any], composed: DictConfig) -> float | No
 
 
 def _is_done(config: RunConfig) -> bool:
-    """Whether the run's folder holds it, finished, with the same settings."""
+    """Whether the run's folder holds it, finished.
+
+    Raises:
+        InputError: it holds another one.
+    """
     folder = Path(config.run_dir)
-    return (
-        not config.overwrite
-        and is_finished(folder)
-        and not differences(read_settings(folder / "config.yaml", type(config)), plain(config))
-    )
+    if config.overwrite or not is_finished(folder):
+        return False
+    if changed := changed_since(folder, config):
+        raise InputError(
+            f"{folder} holds a finished run that is another ({'; '.join(changed[:3])}): type overwrite=true to set it "
+            "aside and start anew, or another seed= or run_dir="
+        )
+    return True
 
 
 class Cells(Callback):

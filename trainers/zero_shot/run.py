@@ -35,7 +35,7 @@ def zero_shot(config: FinetuneConfig) -> dict[str, Any]:
             "zero_shot": found,
             "primary": {"split": split, "metric": metric, "value": found[split].get(metric) if split else None},
             "train": {"mixed_precision": accelerator.mixed_precision, "processes": accelerator.num_processes},
-            "data": {"source": records.source, "validation_cut": records.cut},
+            "data": {"source": records.source, "files": records.files, "validation_cut": records.cut},
             "versions": environment(),
         }
         if accelerator.is_main_process:

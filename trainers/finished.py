@@ -1,0 +1,44 @@
+"""Whether a finished run is the one that is asked for now: its settings, its precision, its rows, what it scored."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from trainers.accelerate_launch import asks_for_precision
+from trainers.config import FinetuneConfig, RunConfig
+from trainers.data.records import file_hashes
+from trainers.runs import differences, plain, read_result, read_settings
+
+
+def changed_since(folder: Path, config: RunConfig) -> list[str]:
+    """In words, how a finished run differs from what is asked for."""
+    settings, result = read_settings(folder / "config.yaml", type(config)), read_result(folder)
+    changed = {key: f"{key} was {old}, is {new}" for key, (old, new) in differences(settings, plain(config)).items()}
+    precision = _precision(settings, result)
+    if config.mixed_precision is None and _told_precision() not in (None, precision) and precision:
+        changed["mixed_precision"] = f"mixed_precision was {precision}, is accelerate's {_told_precision()}"
+    if isinstance(config, FinetuneConfig):
+        then, now = result.get("data", {}).get("files", {}), file_hashes(config.data)
+        for name in then.keys() & now.keys():
+            if then[name] != now[name]:
+                changed[f"data.files.{name}"] = f"data.files.{name} has changed since"
+        scored = result.get("finetune")  # none of stage 0 alone
+        if config.train.eval_train_rows and scored is not None and "train" not in scored:
+            changed["train.eval_train_rows"] = (
+                f"it has no scores of train rows (train.eval_train_rows={config.train.eval_train_rows})"
+            )
+    return [changed[key] for key in sorted(changed)]
+
+
+def _precision(settings: dict[str, Any], result: dict[str, Any]) -> str | None:
+    """The precision of a finished run, where it has left word of it."""
+    own = result.get("train", {}).get("mixed_precision") or result.get("mixed_precision")
+    return own or settings.get("mixed_precision")
+
+
+def _told_precision() -> str | None:
+    """The precision that accelerate was told in the environment.
+
+    Without one a run has what its machine is best at, and one that was finished on another machine is still that run.
+    """
+    return os.environ.get("ACCELERATE_MIXED_PRECISION") if asks_for_precision() else None
