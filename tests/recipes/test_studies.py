@@ -27,12 +27,12 @@ STUDIES = sorted(file.stem for file in (CONF / "study").glob("*.yaml"))
 CELL = ("task=sst2", "data=sample", "backbone=tiny", "zero_shot=none", "train.max_steps=3")
 
 
-def command(folder, *overrides, recipe="finetune", cell=CELL):
+def command(folder, *overrides, recipe="finetune", cell=CELL, **environment):
     folder.mkdir(exist_ok=True)
     return subprocess.run(
         [sys.executable, str(ROOT / "recipes" / f"{recipe}.py"), *overrides, *cell],
         cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | environment,
         capture_output=True,
         text=True,
         check=False,
@@ -80,6 +80,19 @@ def test_a_study_skips_what_is_finished_and_tells_what_failed(tmp_path):
     assert alone.returncode == 0, alone.stderr
     ((name, file),) = results(tmp_path / "alone").items()
     assert numbers(file) == numbers(results(tmp_path)[name])  # whether a process did other cells before or not
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_one_of_several_processes_ends_where_a_cell_fails(tmp_path, rank):
+    """It would be in the next cell while another still waits for it in this one."""
+    done = command(tmp_path, "-m", "optim.lr=-1,-2", RANK=rank, WORLD_SIZE="2")
+    assert done.returncode == 1
+    said = [line for line in done.stderr.splitlines() if "optim.lr is a learning rate, above 0" in line]
+    assert [line.split("got")[0] + line[-4:] for line in said] == [
+        f"{'' if rank == '0' else 'process 1: '}error: optim.lr is a learning rate, above 0, -1.0"
+    ]
+    records = [json.loads(file.read_text()) for file in tmp_path.glob("outputs/multirun/finetune/cells/*.json")]
+    assert [one["overrides"][0] for one in records] == ["optim.lr=-1"] * (rank == "0")
 
 
 def test_a_grid_over_weights_has_a_folder_for_each_and_shows_no_other_s_numbers(tmp_path, pretrained):

@@ -62,8 +62,9 @@ def _is_done(config: RunConfig) -> bool:
 class Cells(Callback):
     """Hydra's callback: writes down how each cell ended, lets the next one start, and sums up.
 
-    With several processes a cell that failed ends them all, since the others may be waiting for it. What goes wrong in
-    here ends the multirun with its stack trace, where Hydra by itself would warn of it and end as if all were well.
+    With several processes one in which a cell failed exits, and its launcher ends the others, which may be waiting for
+    it; the same command goes on with that cell. What goes wrong in here ends the multirun with its stack trace, where
+    Hydra by itself would warn of it and end as if all were well.
     """
 
     def __init__(self, swept: Sequence[str] = ()) -> None:
@@ -101,7 +102,12 @@ class Cells(Callback):
             folder = Path(config.hydra.sweep.dir) / CELLS
             folder.mkdir(parents=True, exist_ok=True)
             write_text(folder / f"{name}.json", json.dumps(record))
-        if failed and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        if failed and _is_one_of_several():
+            if error is not None and not _is_first():  # the first has told its own
+                print(f"process {os.environ['RANK']}: ", end="", file=sys.stderr)
+                _told(error)
+            sys.exit(1)
+        if failed:
             job_return.status, job_return.return_value = JobStatus.COMPLETED, None
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
@@ -122,7 +128,7 @@ class Cells(Callback):
 
 def _leave_group() -> None:
     """Part the processes that were launched together, and which no cell needs any longer."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if _is_one_of_several():
         from torch import distributed
 
         if distributed.is_initialized():
@@ -161,6 +167,10 @@ def _told(error: BaseException | None) -> str | None:
     line = str(error).splitlines()[0] if str(error) else type(error).__name__
     print(f"error: {line}", file=sys.stderr)
     return line
+
+
+def _is_one_of_several() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def _is_first() -> bool:
