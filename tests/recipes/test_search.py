@@ -169,6 +169,18 @@ def test_a_search_under_way_is_left_alone_by_another(trials):
     assert [path.name for path in folder.iterdir()] == ["optuna.log"]
 
 
+@pytest.mark.parametrize("space", ["bayes", "random"])
+def test_what_an_encoder_has_not_is_not_tried(trials, compose, capsys, space):
+    (job,) = trials("backbone=minilm", space=space, trials=1)
+    said = "objective.lm_coef is not tried: the auxiliary LM loss needs a causal backbone, and minilm is bidirectional"
+    assert said in capsys.readouterr().out
+    assert "objective.lm_coef" not in job
+    compose(*(f"{key}={value}" for key, value in job.items()))  # which the config's own checks take
+    (job,) = trials("backbone=gpt2", space=space, trials=1)
+    assert "objective.lm_coef" in job
+    assert "not tried" not in capsys.readouterr().out
+
+
 def test_a_grid_has_each_of_its_points_once(trials):
     jobs = trials("train.epochs=2", space="grid", at_once=4)
     assert len({(job["optim.lr"], job["train.batch_size"]) for job in jobs}) == len(jobs) == 6

@@ -61,6 +61,7 @@ def search(
         loader = GlobalHydra.instance().config_loader()
         usual = ["hydra.mode=MULTIRUN", f"hydra.sweep.dir=outputs/searches/{asked.space}"]
         config = loader.load_configuration(entry, [*same, *usual, *of_hydra], RunMode.MULTIRUN)
+        space = _fitting(space, config)
         with alone(Path(config.hydra.sweep.dir), "searched"):
             study = _open(Path(config.hydra.sweep.dir), space, same)
             callbacks = Callbacks(config)
@@ -74,6 +75,17 @@ def search(
             _run_missing(study, space, asked, same, launcher)
             _say_best(study, same)
             callbacks.on_multirun_end(config=config, config_name=entry)
+
+
+def _fitting(space: Space, config: DictConfig) -> Space:
+    """The space without what the backbone has not: an auxiliary LM loss, unless it is causal."""
+    backbone, key = config.backbone, "objective.lm_coef"
+    if backbone.family == "causal" or key not in space.tried:
+        return space
+    print(
+        f"{key} is not tried: the auxiliary LM loss needs a causal backbone, and {backbone.name} is {backbone.family}"
+    )
+    return space.without([key])
 
 
 def _run_missing(study: "Study", space: Space, asked: SearchConfig, same: Sequence[str], launcher: Launcher) -> None:
