@@ -121,8 +121,22 @@ def _study_keys(parsed: list[Override], name: str, schema: type, multirun: bool)
                     f"{override.input_line} is of another recipe: conf/{name}.yaml has no {', '.join(lacking)}; "
                     f"its command is in conf/study/{file.name}"
                 )
+            _check_one_backbone(parsed, str(override.input_line), file)
             found |= varied
     return found
+
+
+def _check_one_backbone(parsed: list[Override], typed: str, study: Path) -> None:
+    """Make sure that a study whose values follow from its backbone has one: they are found before there are cells.
+
+    Raises:
+        InputError: it has several.
+    """
+    if "${backbone." not in study.read_text():
+        return
+    for override in parsed:
+        if override.key_or_group.split(".")[0] == "backbone" and override.is_sweep_override():
+            raise InputError(f"{typed} varies what its backbone has: give one backbone at a time")
 
 
 def _defaults(name: str) -> list[Any]:

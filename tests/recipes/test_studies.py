@@ -319,6 +319,16 @@ def test_a_study_is_several_runs():
         check_overrides(["task=sst2", "+study=tabel5"], "finetune", FinetuneConfig, multirun=True)
 
 
+def test_a_study_that_follows_from_its_backbone_has_one():
+    for study in ("layer_transfer", "peft"):
+        for several in ("backbone=tiny,tiny_lstm", "backbone.path=choice(a,b)"):
+            with pytest.raises(InputError, match=rf"^\+study={study} varies .*: give one backbone at a time$"):
+                check_overrides(["task=sst2", f"+study={study}", several], "finetune", FinetuneConfig, multirun=True)
+        check_overrides(["task=sst2", f"+study={study}", "backbone=tiny"], "finetune", FinetuneConfig, multirun=True)
+    many = ["task=sst2", "+study=table5", "backbone=tiny,tiny_lstm"]
+    check_overrides(many, "finetune", FinetuneConfig, multirun=True)
+
+
 def test_a_study_of_another_recipe():
     said = (
         r"^\+study=table5 is of another recipe: conf/pretrain.yaml has no ablation; its command is in conf/study/table5"
