@@ -231,7 +231,7 @@ def test_a_zero_shot_curve_of_pretraining_is_one_command(tmp_path):
         assert done.stderr.count("failed: ") == 2
         assert "train.epochs is at least 1, got -1" in done.stderr
     points = table(tmp_path, "zero_shot_curve", "plots/zero_shot_curve.csv")
-    runs, tasks = ("tiny seed 0", "tiny_lstm seed 0"), ("sst2", "cola", "race", "dpr")
+    runs, tasks = ("tiny seed 0", "tiny_lstm seed 0"), ("sst2", "cola", "story_cloze", "race", "dpr")
     assert [(one["run"], one["step"], one["task"]) for one in points] == [
         (run, step, task) for run in runs for step in "124" for task in tasks
     ]
