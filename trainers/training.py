@@ -40,11 +40,12 @@ def open_run(config: Config) -> Iterator[tuple[Config, Path, Accelerator]]:
     folder = Path(config.run_dir)
     precision = config.mixed_precision or usual_precision()
     accelerator = start_accelerator(precision, tracking.trackers(config.tracking, folder), folder)
+    config = replace(config, mixed_precision=accelerator.mixed_precision)  # a run goes on in what it began in
     with ExitStack() as opened:
         with accelerator.main_process_first():
             if accelerator.is_main_process:
                 opened.enter_context(open_folder(folder, config))
-        yield replace(config, mixed_precision=accelerator.mixed_precision), folder, accelerator
+        yield config, folder, accelerator
         for tracker in accelerator.trackers:
             tracker.finish()
         if not is_sharing():

@@ -167,13 +167,19 @@ def test_a_run_that_failed_goes_on_bit_equal_whatever_its_model(tmp_path, monkey
         assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
-def test_a_run_does_not_go_on_with_another_text(tmp_path, monkeypatch):
+def test_a_run_does_not_go_on_with_another_text_or_precision(tmp_path, monkeypatch):
     text = tmp_path / "text.txt"
     text.write_text((ROOT / "trainers/data/sample/corpus/train.txt").read_text())
     asked = ("backbone=tiny", "corpus=files", f"corpus.files=[{text}]", "corpus.valid_fraction=0.1")
     monkeypatch.setattr(checkpoints, "delete", lambda folder: None)
     pretrain(compose(tmp_path / "run", *asked, "train.checkpoint_every=10"))
     (tmp_path / "run" / "result.json").unlink()
+    settings = tmp_path / "run" / "config.yaml"
+    assert "mixed_precision: 'no'" in settings.read_text()
+    settings.write_text(settings.read_text().replace("mixed_precision: 'no'", "mixed_precision: bf16"))
+    with pytest.raises(InputError, match="mixed_precision was bf16, is no"):
+        pretrain(compose(tmp_path / "run", *asked, "train.checkpoint_every=10"))
+    settings.write_text(settings.read_text().replace("mixed_precision: bf16", "mixed_precision: 'no'"))
     text.write_text(text.read_text()[::-1])
     with pytest.raises(InputError, match="holds an unfinished run on another text or tokenizer"):
         pretrain(compose(tmp_path / "run", *asked, "train.checkpoint_every=10"))
