@@ -172,7 +172,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tup
         key: (before.get(key), after.get(key))
         for key in before.keys() | after.keys()
         if before.get(key) != after.get(key)
-        and not (key in FILLED_IN and not after.get(key))
+        and not (key in FILLED_IN and not (before.get(key) and after.get(key)))
         and not is_under(key, SPEED_ONLY)
     }
 
