@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 from trainers.accelerate_launch import asks_for_precision
 from trainers.config import FinetuneConfig, RunConfig
@@ -14,9 +13,10 @@ def changed_since(folder: Path, config: RunConfig) -> list[str]:
     """In words, how a finished run differs from what is asked for."""
     settings, result = read_settings(folder / "config.yaml", type(config)), read_result(folder)
     changed = {key: f"{key} was {old}, is {new}" for key, (old, new) in differences(settings, plain(config)).items()}
-    precision = _precision(settings, result)
-    if config.mixed_precision is None and _told_precision() not in (None, precision) and precision:
-        changed["mixed_precision"] = f"mixed_precision was {precision}, is accelerate's {_told_precision()}"
+    if config.mixed_precision is None and _told_precision() not in (None, settings["mixed_precision"]):
+        changed["mixed_precision"] = (
+            f"mixed_precision was {settings['mixed_precision']}, is accelerate's {_told_precision()}"
+        )
     if isinstance(config, FinetuneConfig):
         then, now = result.get("data", {}).get("files", {}), file_hashes(config.data)
         for name in then.keys() & now.keys():
@@ -28,12 +28,6 @@ def changed_since(folder: Path, config: RunConfig) -> list[str]:
                 f"it has no scores of train rows (train.eval_train_rows={config.train.eval_train_rows})"
             )
     return [changed[key] for key in sorted(changed)]
-
-
-def _precision(settings: dict[str, Any], result: dict[str, Any]) -> str | None:
-    """The precision of a finished run, where it has left word of it."""
-    own = result.get("train", {}).get("mixed_precision") or result.get("mixed_precision")
-    return own or settings.get("mixed_precision")
 
 
 def _told_precision() -> str | None:

@@ -47,3 +47,11 @@ def test_what_a_killed_process_has_left_is_taken_away_in_the_end(tmp_path):
         os.utime(path, (before, before))
     folder = made_once(str(tmp_path), "tokens", ["content"], lambda folder: (folder / "first").write_text("1"))
     assert set((tmp_path / "tokens").iterdir()) == {folder, new}
+
+
+def test_a_partial_folder_that_goes_away_meanwhile_is_somebody_else_s(tmp_path, monkeypatch):
+    going = tmp_path / "tokens" / "partial-going"
+    going.mkdir(parents=True)
+    monkeypatch.setattr(type(going), "rglob", lambda folder, pattern: [folder / "gone"])
+    folder = made_once(str(tmp_path), "tokens", ["content"], lambda folder: (folder / "first").write_text("1"))
+    assert set((tmp_path / "tokens").iterdir()) == {folder, going}

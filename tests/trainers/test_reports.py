@@ -21,10 +21,10 @@ from trainers.metrics import accuracy
 from trainers.overrides import CONF
 from trainers.reports import report
 from trainers.reports.command import command
+from trainers.reports.differences import cell_scores
 from trainers.reports.logs import PretrainedRun, curve_points, pretrained_runs, thinned
 from trainers.reports.paper import PAPER_NUMBERS
 from trainers.reports.report import write_report
-from trainers.reports.scores import cell_scores
 from trainers.reports.tables import Table, latex, text, to_csv, to_latex, to_markdown
 from trainers.reports.training_plots import learning_plot
 from trainers.results import Predictions, write_result

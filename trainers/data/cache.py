@@ -23,7 +23,7 @@ def made_once(cache: str | None, kind: str, content: list[Any], make: Callable[[
     if not folder.exists():
         root.mkdir(parents=True, exist_ok=True)
         for old in root.glob("partial-*"):
-            if time.time() - _newest(old) > LEFT:
+            if _is_left(old):
                 shutil.rmtree(old, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix="partial-", dir=root) as partial:
             new = Path(partial) / kind
@@ -37,6 +37,9 @@ def made_once(cache: str | None, kind: str, content: list[Any], make: Callable[[
     return folder
 
 
-def _newest(folder: Path) -> float:
-    """When something in a folder was last written."""
-    return max((path.stat().st_mtime for path in [folder, *folder.rglob("*")]), default=0.0)
+def _is_left(folder: Path) -> bool:
+    """Whether nothing has been written in a partial folder for so long that no process is at it any longer."""
+    try:
+        return time.time() - max(path.stat().st_mtime for path in [folder, *folder.rglob("*")]) > LEFT
+    except FileNotFoundError:  # the process that is at it has just moved or deleted a file
+        return False

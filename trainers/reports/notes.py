@@ -25,8 +25,7 @@ def degenerate_runs(scores: Sequence[CellScore]) -> list[str]:
     if not named:
         return []
     n, n_runs = sum(len(runs) for _, runs in collapsed), sum(len(score.cell.runs) for score in scores)
-    left_out = f" and {len(named) - MOST_NAMED} more cells" if len(named) > MOST_NAMED else ""
-    said = f"{'; '.join(named[:MOST_NAMED])}{left_out}"
+    said = _first(named)
     return [f"Warning: {n} of {n_runs} runs learned nothing (degenerate), and count in every mean: {said}."]
 
 
@@ -66,10 +65,13 @@ def _listed(seeds: Sequence[int]) -> str:
 def mixed_origins(scores: Sequence[CellScore]) -> list[str]:
     """A line that names the cells of several commits, versions of torch or devices, or of others than the reference."""
     named = [f"{score.task}, {score.name} ({said})" for score in scores if (said := _mixed(score))]
-    if not named:
-        return []
-    left_out = f"; and {len(named) - MOST_NAMED} more cells" if len(named) > MOST_NAMED else ""
-    return [f"Not made alike: {'; '.join(named[:MOST_NAMED])}{left_out}."]
+    return [f"Not made alike: {_first(named)}."] if named else []
+
+
+def _first(named: Sequence[str]) -> str:
+    """The first MOST_NAMED cells, and how many more there are."""
+    left_out = f" and {len(named) - MOST_NAMED} more cells" if len(named) > MOST_NAMED else ""
+    return f"{'; '.join(named[:MOST_NAMED])}{left_out}"
 
 
 def _mixed(score: CellScore) -> str:

@@ -12,13 +12,14 @@ from trainers.config import ReportConfig
 from trainers.garbage import search_as_usual
 from trainers.reports import contents
 from trainers.reports.curve_plots import curve_plots
+from trainers.reports.differences import cell_scores
 from trainers.reports.figures import Plot, make_folder, write_plot
 from trainers.reports.logs import curve_points, pretrained_runs
 from trainers.reports.notes import degenerate_runs
 from trainers.reports.page import render
 from trainers.reports.paper_table import curve_table, paper_table
 from trainers.reports.plots import bars_plot, confusion_plot, transfer_plot
-from trainers.reports.scores import CellScore, cell_scores
+from trainers.reports.scores import CellScore
 from trainers.reports.seed_shares import SeedShares, seed_shares, shares_plot, shares_table
 from trainers.reports.tables import Table, to_csv, to_latex, to_markdown
 from trainers.reports.training_plots import learning_plot, losses_plot, speed_plot
