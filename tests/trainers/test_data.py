@@ -21,7 +21,7 @@ from heads.structures import STRUCTURES
 from trainers.build import lay_foundation
 from trainers.config import FilesConfig
 from trainers.data import encode
-from trainers.data.batches import MOST_PADDING, WINDOW, deal, epoch_updates, evaluation_batches
+from trainers.data.batches import MOST_PADDING, PACKED, WINDOW, deal, epoch_updates, evaluation_batches
 from trainers.data.encode import encode_records
 from trainers.data.readers import READERS
 from trainers.data.records import SAMPLE, Records, load_records, load_split
@@ -786,14 +786,18 @@ def test_evaluation_has_every_example_once_within_the_budget(max_tokens, n_seque
         assert grown > max_tokens or few + n_sequences * lengths[following[0]] < (1 - MOST_PADDING) * grown
 
 
-def test_packed_evaluation_ends_no_batch_for_its_padding():
-    lengths = lengths_of(200)
-    packed = as_lists(evaluation_batches(lengths, 1, 777, packed=True))
-    assert sorted(i for batch in packed for i in batch) == list(range(200))
-    padded = [len(batch) * max(lengths[i] for i in batch) for batch in packed]
-    assert all(
-        tokens <= 777 < tokens + tokens // len(batch) for tokens, batch in zip(padded[:-1], packed, strict=False)
-    )
+@pytest.mark.parametrize("n_sequences", [1, 4])
+@pytest.mark.parametrize("max_tokens", [1, 777, 10**6])
+def test_packed_evaluation_counts_tokens_without_padding(max_tokens, n_sequences):
+    lengths = lengths_of(2000)
+    packed = as_lists(evaluation_batches(lengths, n_sequences, max_tokens, packed=True))
+    assert sorted(i for batch in packed for i in batch) == list(range(2000))
+    real = [n_sequences * sum(lengths[i] for i in batch) for batch in packed]
+    most = min(max_tokens, PACKED)
+    assert all(tokens <= most or len(batch) == 1 for tokens, batch in zip(real, packed, strict=True))
+    # and the next example would have been too many
+    following = [n_sequences * lengths[batch[0]] for batch in packed[1:]]
+    assert all(tokens + more > most for tokens, more in zip(real, following, strict=False))
 
 
 def test_a_class_that_is_called_minus_one_is_a_class(from_files, tmp_path):

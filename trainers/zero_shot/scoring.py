@@ -35,7 +35,6 @@ from trainers.backbones.tree import REFUSALS, takes_trees, window
 from trainers.data.batches import evaluation_batches
 from trainers.zero_shot.forward import Forward
 
-PASS = 1024  # tokens of a packed row: more take more memory, and no less time for each
 WORTH = 256  # tokens: about what it costs to ask a model whether it takes something
 
 PROBE = ([1, 2, 3, 4, 5], [1, 2, 3, 6])  # prefixes that a model is asked with
@@ -117,9 +116,8 @@ class Scorer:
         """Indices of items that are scored together, of like length, at most max_tokens tokens at once."""
         sizes = [self.batch_tokens(item) for item in items]
         causal = [item for item in items if isinstance(item, Candidates)]
-        if causal and self._layout_of(causal) == "packed":
-            return evaluation_batches(sizes, 1, min(max_tokens, PASS), packed=True)
-        return evaluation_batches(sizes, 1, max_tokens)
+        packed = bool(causal) and self._layout_of(causal) == "packed"
+        return evaluation_batches(sizes, 1, max_tokens, packed=packed)
 
     def batch_tokens(self, item: Item) -> int:
         """Padded tokens that an item adds to a batch, when it is the longest."""
