@@ -43,6 +43,26 @@ def tree_lm_loss(
     return loss.view(present_BC.shape)
 
 
+def packed_lm_loss(
+    hidden_ND: Tensor,
+    input_ids_N: Tensor,
+    lengths_S: Tensor,
+    extract_BC: Tensor,
+    present_BC: Tensor,
+    weight_VD: Tensor,
+) -> Tensor:
+    """What sequence_lm_loss gives for each sequence of a packed row, shape (B, C); 0 where one is absent.
+
+    lengths are the sequences', in the row's order; extract says for each of an example's a place that is its own.
+    """
+    n_sequences = len(lengths_S)
+    sequence_N = torch.repeat_interleave(torch.arange(n_sequences, device=lengths_S.device), lengths_S)
+    target_R = torch.nonzero(sequence_N[1:] == sequence_N[:-1])[:, 0] + 1
+    states_RD, targets_R = hidden_ND.index_select(0, target_R - 1), input_ids_N[target_R]
+    loss_S = mean_cross_entropy(states_RD, weight_VD, targets_R, sequence_N[target_R], n_sequences)
+    return loss_S[sequence_N[extract_BC]] * present_BC
+
+
 def _token_before(branch_BT: Tensor) -> Tensor:
     """Where the token is that comes before each one in its sequence; -1 where there is none.
 

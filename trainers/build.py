@@ -223,14 +223,16 @@ def pack_sequences(
 ) -> Split:
     """The split with all sequences of a batch in one row, where that is faster and the backbone gives the same states.
 
-    On a CPU, and for a bidirectional backbone whose attention is left to us and that is not compiled: a compiler would
-    begin anew for each batch's groups of sequences.
+    On a CPU, and for a backbone whose attention is left to us and that is not compiled: a compiler would begin anew for
+    each batch's groups of sequences. Candidates that share a row, or that are asked to have one each, keep it.
     """
-    if not isinstance(model, TaskModel) or config.backbone.family != "bidirectional":
+    if not isinstance(model, TaskModel) or device.type != "cpu" or config.backbone.attention or config.train.compile:
         return split
-    if config.backbone.attention or config.train.compile:
-        return split
-    return replace(split, packed=device.type == "cpu" and model.takes_packing)
+    if config.backbone.family == "causal":
+        apart = config.train.candidates == "separate" and structure(config) == "multiple_choice"
+        if split.shared or apart or int(split.lengths.max()) > window(base_of(model.backbone).config):
+            return split
+    return replace(split, packed=model.takes_packing)
 
 
 def _init_head(head: nn.Module) -> None:

@@ -3,6 +3,7 @@
 # B examples, C sequences per example, N rows of S sequences (B * C of 1, or B of C), T tokens, D hidden width, K labels
 
 import inspect
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -11,12 +12,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from heads.collate import Batch, PackedBatch
-from heads.language_model import sequence_lm_loss, tree_lm_loss
+from heads.language_model import packed_lm_loss, sequence_lm_loss, tree_lm_loss
 from heads.readout import extract_state
 from heads.tree import tree_mask
 from trainers.backbones.last_block import read_only, takes_reading
 from trainers.backbones.load import position_offset
-from trainers.backbones.packed import group_lengths, takes_packing
+from trainers.backbones.packed import group_lengths, packed_row, takes_packing
 from trainers.backbones.padding import needs_mask
 from trainers.backbones.tree import pair_bias, takes_trees
 
@@ -60,7 +61,7 @@ class TaskModel(nn.Module):
             ValueError: the batch is packed, and the backbone does not take that.
         """
         if isinstance(batch, PackedBatch):
-            return Outputs(self._packed(batch), None)
+            return self._packed(batch, lm=self.lm and lm)
         flat = (-1, batch.input_ids.shape[-1])
         input_ids, branch = batch.input_ids.view(flat), batch.branch.view(flat)
         real_NT = batch.attention_mask.view(flat)
@@ -74,26 +75,32 @@ class TaskModel(nn.Module):
         logits = self._logits(extract_state(hidden_NTD, batch.extract_position.view(len(hidden_NTD), -1)), present_BC)
         if not (self.lm and lm):
             return Outputs(logits, None)
-        weight = (self.lm_head or base_of(self.backbone).get_input_embeddings()).weight
         if batch.shared:
-            return Outputs(logits, tree_lm_loss(hidden_NTD, input_ids, branch, present_BC, weight))
-        losses = sequence_lm_loss(hidden_NTD, input_ids, real_NT, weight)
+            return Outputs(logits, tree_lm_loss(hidden_NTD, input_ids, branch, present_BC, self._output_weight))
+        losses = sequence_lm_loss(hidden_NTD, input_ids, real_NT, self._output_weight)
         return Outputs(logits, losses.view(present_BC.shape))
 
-    def _packed(self, batch: PackedBatch) -> Tensor:
-        """The logits of a batch whose sequences all stand in one row."""
+    def _packed(self, batch: PackedBatch, *, lm: bool) -> Outputs:
+        """For a batch whose sequences all stand in one row."""
         if not self.takes_packing:
             raise ValueError(f"{type(self.backbone).__name__} does not keep the sequences of a row apart")
         extra = self._extra(batch.token_type_ids, batch.position_ids)
-        groups = group_lengths(batch.lengths.tolist())
         places_1S = batch.extract_position.view(1, -1)
-        if self.takes_reading:
-            with read_only(base_of(self.backbone), places_1S[0]):
-                state_1SD = self.backbone(input_ids=batch.input_ids, groups=groups, **extra).last_hidden_state
-        else:
-            hidden_1TD = self.backbone(input_ids=batch.input_ids, groups=groups, **extra).last_hidden_state
-            state_1SD = extract_state(hidden_1TD, places_1S)
-        return self._logits(state_1SD.transpose(0, 1), batch.sequence_mask)
+        few = self.takes_reading and not lm
+        reading = read_only(base_of(self.backbone), places_1S[0]) if few else nullcontext()
+        with packed_row(group_lengths(batch.lengths.tolist())), reading:
+            hidden_1ND = self.backbone(input_ids=batch.input_ids, **extra).last_hidden_state
+        state_1SD = hidden_1ND if few else extract_state(hidden_1ND, places_1S)
+        logits = self._logits(state_1SD.transpose(0, 1), batch.sequence_mask)
+        if not lm:
+            return Outputs(logits, None)
+        row = hidden_1ND[0], batch.input_ids[0], batch.lengths
+        return Outputs(logits, packed_lm_loss(*row, batch.extract_position, batch.sequence_mask, self._output_weight))
+
+    @property
+    def _output_weight(self) -> Tensor:
+        """The LM's, a row for each word of the vocabulary."""
+        return (self.lm_head or base_of(self.backbone).get_input_embeddings()).weight
 
     def _extra(self, token_type_ids: Tensor, position_ids: Tensor) -> dict[str, Tensor]:
         """What the backbone's forward takes besides token ids and a mask."""

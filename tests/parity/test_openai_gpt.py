@@ -11,8 +11,9 @@ from transformers import AutoModel, AutoModelForCausalLM, OpenAIGPTDoubleHeadsMo
 
 from heads.errors import InputError
 from trainers.backbones import openai_gpt
+from trainers.backbones.causal import causal_attention
 from trainers.backbones.load import load_backbone
-from trainers.backbones.openai_gpt import FastAttention, causal_attention, pair_mask, use_fast_attention
+from trainers.backbones.openai_gpt import FastAttention, pair_mask, use_fast_attention
 from trainers.build import assemble, lay_foundation
 from trainers.finetune import finetune
 from trainers.model import base_of
@@ -219,7 +220,7 @@ def test_attention_by_chunks_of_queries_is_torchs(length):
         return attended, *torch.autograd.grad(attended, inputs, upstream)
 
     expected = with_gradients(scaled_dot_product_attention(*inputs, is_causal=True))
-    torch.testing.assert_close(with_gradients(causal_attention(*inputs)), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(with_gradients(causal_attention(*inputs, 8**-0.5)), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_chunks_of_queries_are_used_in_sixteen_bits_alone(pair, ids, monkeypatch):

@@ -1,13 +1,15 @@
 """Sequences in one row without padding against a padded row for each: the same logits, losses and gradients."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from accelerate.utils import set_seed
+from datasets import Dataset
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AutoModel, EsmConfig, EsmModel
+from transformers import AutoModel, AutoModelForCausalLM, EsmConfig, EsmModel
 
 from heads.classification import ClassificationHead
 from heads.collate import Row, collate, collate_packed
@@ -16,12 +18,19 @@ from heads.multiple_choice import MultipleChoiceHead
 from heads.similarity import SimilarityHead
 from trainers.adapters import add_adapter
 from trainers.backbones import packed
-from trainers.backbones.packed import PACKED, _Attention, _without_dropout, group_lengths
+from trainers.backbones.openai_gpt import use_fast_attention
+from trainers.backbones.packed import PACKED, _Attention, _by_groups, attend_apart, group_lengths, packed_row
+from trainers.build import pack_sequences
 from trainers.config import PeftConfig
+from trainers.data.split import Split
 from trainers.finetune import finetune
 from trainers.model import TaskModel
 
-STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+STILL = {
+    "bert": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
+    "gpt2": {"embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0},
+}
+STILL |= {"roberta": STILL["bert"], "openai-gpt": STILL["gpt2"]}
 LENGTHS = [13, 12, 7, 3, 3, 1]
 HEADS = {
     "classification": (ClassificationHead, 1),
@@ -37,30 +46,35 @@ def states():
     return [torch.randn(sum(LENGTHS), 2, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
 
 
-def one_by_one(states):
+def one_by_one(states, causal=False):
     parts = zip(*(row.split(LENGTHS) for row in states), strict=True)
     return torch.cat(
-        [scaled_dot_product_attention(*(one.transpose(0, 1) for one in part)).transpose(0, 1) for part in parts]
+        [
+            scaled_dot_product_attention(*(one.transpose(0, 1) for one in part), is_causal=causal).transpose(0, 1)
+            for part in parts
+        ]
     )
 
 
-@pytest.mark.parametrize("attend", [lambda *given: _Attention.apply(*given[:4], 0.0, given[4]), _without_dropout])
-def test_attention_is_that_of_each_sequence_alone(states, attend):
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("attend", [lambda *given: _Attention.apply(*given[:4], 0.0, *given[4:]), _by_groups])
+def test_attention_is_that_of_each_sequence_alone(states, attend, causal):
     groups = group_lengths(LENGTHS)
     assert [group.size for group in groups] == [(3, 13), (3, 3)]
-    ours, expected = attend(*states, 0.5, groups), one_by_one(states)
+    ours, expected = attend(*states, 0.5, groups, causal), one_by_one(states, causal)
     torch.testing.assert_close(ours, expected)
     weight = torch.randn_like(expected)
     found = [torch.autograd.grad((one * weight).sum(), states) for one in (ours, expected)]
     torch.testing.assert_close(*found)
 
 
-def test_attention_with_dropout_has_the_gradient_of_what_it_computes(states):
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_with_dropout_has_the_gradient_of_what_it_computes(states, causal):
     def attend(*states):
         set_seed(1)
-        return _Attention.apply(*states, 0.5, 0.3, group_lengths(LENGTHS))
+        return _Attention.apply(*states, 0.5, 0.3, group_lengths(LENGTHS), causal)
 
-    assert not torch.allclose(attend(*states), one_by_one(states))
+    assert not torch.allclose(attend(*states), one_by_one(states, causal))
     assert torch.autograd.gradcheck(attend, states)
 
 
@@ -79,23 +93,42 @@ def test_softmax_of_short_and_long_rows_is_torchs(width):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "dropout", "by_torch"),
-    [(torch.float32, 0.0, True), (torch.float32, 0.1, False), (torch.bfloat16, 0.0, False)],
+    ("dtype", "dropout", "causal", "long", "by_groups"),
+    [
+        (torch.float32, 0.0, False, False, True),
+        (torch.float32, 0.1, False, False, False),
+        (torch.bfloat16, 0.0, False, True, False),
+        (torch.bfloat16, 0.0, True, False, False),
+        (torch.bfloat16, 0.0, True, True, True),
+        (torch.bfloat16, 0.1, True, True, False),
+    ],
 )
-def test_torchs_attention_is_taken_where_it_is_faster(states, monkeypatch, dtype, dropout, by_torch):
+def test_the_faster_attention_is_taken(states, monkeypatch, dtype, dropout, causal, long, by_groups):
     taken = []
-    monkeypatch.setattr(packed, "_without_dropout", lambda *given: taken.append(given) or _without_dropout(*given))
-    row = [one.detach().to(dtype).transpose(0, 1)[None] for one in states]
+    monkeypatch.setattr(packed, "_by_groups", lambda *given: taken.append(given) or _by_groups(*given))
+    monkeypatch.setattr(packed, "CHUNK", 12 if long else 13)
+    row = [one.detach().to(dtype) for one in states]
     set_seed(1)
-    ours, _ = packed.packed_attention(torch.nn.Module(), *row, None, dropout, 0.5, group_lengths(LENGTHS))
+    ours = attend_apart(*row, group_lengths(LENGTHS), scaling=0.5, dropout=dropout, causal=causal)
     set_seed(1)
-    expected = _Attention.apply(*(one[0].transpose(0, 1) for one in row), 0.5, dropout, group_lengths(LENGTHS))[None]
-    assert bool(taken) == by_torch
+    expected = _Attention.apply(*row, 0.5, dropout, group_lengths(LENGTHS), causal)
+    assert bool(taken) == by_groups
     torch.testing.assert_close(ours, expected)
 
 
+def test_heads_may_share_keys_and_values():
+    set_seed(0)
+    n = sum(LENGTHS)
+    query, key, value = torch.randn(1, 4, n, 8), torch.randn(1, 2, n, 8), torch.randn(1, 2, n, 8)
+    with packed_row(group_lengths(LENGTHS)):
+        ours, _ = packed.packed_attention(torch.nn.Module(), query, key, value, None)
+    each = (part.split(LENGTHS, dim=2) for part in (query, key, value))
+    expected = [scaled_dot_product_attention(*part, enable_gqa=True) for part in zip(*each, strict=True)]
+    torch.testing.assert_close(ours, torch.cat(expected, dim=2).transpose(1, 2))
+
+
 def test_what_dropout_keeps_is_remembered_in_bytes(states):
-    saved = _Attention.apply(*states, 0.5, 0.3, group_lengths(LENGTHS)).grad_fn.saved_tensors
+    saved = _Attention.apply(*states, 0.5, 0.3, group_lengths(LENGTHS), False).grad_fn.saved_tensors
     assert [one.dtype for one in saved].count(torch.bool) == 2  # of each group
 
 
@@ -113,7 +146,7 @@ def rows_of(n_sequences, n_rows=5):
 
 
 def task_model(tiny_model, kind, head=ClassificationHead, **changes):
-    full = tiny_model(AutoModel, kind, **(STILL if kind in ("bert", "roberta") else {}), **changes)
+    full = tiny_model(AutoModel, kind, **STILL.get(kind, {}), **changes)
     return TaskModel(full, head(32, 3, 0.0), lm=False, pooler=True).train()
 
 
@@ -147,6 +180,83 @@ def test_a_packed_row_gives_what_padded_rows_give(tiny_model, kind, structure):
     torch.testing.assert_close(found(model, packed), expected, rtol=1e-5, atol=1e-5)
     # and it still takes padded rows
     torch.testing.assert_close(found(model, padded), expected, rtol=1e-5, atol=1e-5)
+
+
+def causal_model(tiny_model, kind, head=ClassificationHead, **changes):
+    full = tiny_model(AutoModelForCausalLM, kind, tie_word_embeddings=kind != "llama", **STILL.get(kind, {}), **changes)
+    if kind == "openai-gpt":
+        use_fast_attention(full)
+    lm_head = full.lm_head if kind == "llama" else None
+    return TaskModel(full.base_model, head(32, 3, 0.0), lm=True, pooler=False, lm_head=lm_head).train()
+
+
+def found_with_lm(model, batch):
+    """Logits, each sequence's LM loss, and the gradients of both."""
+    model.zero_grad()
+    outputs = model(batch)
+    finite = outputs.logits.masked_fill(outputs.logits.isinf(), 0.0)
+    lm_loss = outputs.lm_loss * batch.sequence_mask
+    ((finite.square().sum(1) + 0.5 * lm_loss.sum(1)) * batch.weight).sum().backward()
+    grads = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    return finite.detach(), lm_loss.detach(), grads
+
+
+@pytest.mark.parametrize("structure", HEADS)
+@pytest.mark.parametrize("kind", ["openai-gpt", "gpt2", "llama", "qwen3"])
+def test_causal_backbones_and_their_lm_loss_too(tiny_model, kind, structure):
+    head, n_sequences = HEADS[structure]
+    rows = rows_of(n_sequences)
+    padded, packed = collate(rows, pad_id=1), collate_packed(rows)
+    expected = found_with_lm(causal_model(tiny_model, kind, head), padded)
+    model = causal_model(tiny_model, kind, head)
+    assert model.takes_packing
+    torch.testing.assert_close(found_with_lm(model, packed), expected, rtol=1e-5, atol=1e-5)
+    assert not model(packed, lm=False).lm_loss
+    # and it still takes padded rows
+    torch.testing.assert_close(found_with_lm(model, padded), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["openai-gpt", "llama"])
+def test_causal_backbones_in_bfloat16(tiny_model, kind, monkeypatch):
+    rows, model = rows_of(1), causal_model(tiny_model, kind)
+    expected = found_with_lm(model, collate(rows, pad_id=1))
+    assert model.takes_packing
+    for chunk in (128, 8):  # of which the second is shorter than some sequences
+        monkeypatch.setattr(packed, "CHUNK", chunk)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits, lm_loss, _ = found_with_lm(model, collate_packed(rows))
+        torch.testing.assert_close((logits.float(), lm_loss), expected[:2], rtol=0.05, atol=0.05)
+
+
+def test_a_causal_backbone_without_fast_attention_keeps_padded_rows(tiny_model):
+    full = tiny_model(AutoModel, "openai-gpt", **STILL["openai-gpt"])
+    assert not TaskModel(full, ClassificationHead(32, 3, 0.0), lm=False, pooler=False).takes_packing
+    lstm = tiny_model(AutoModel, "ablatune_lstm")
+    assert not TaskModel(lstm, ClassificationHead(32, 3, 0.0), lm=False, pooler=False).takes_packing
+
+
+def test_what_may_stand_in_one_row(compose, tiny_model):
+    """Not candidates that share a row or have one each, nor what a window of local attention would cut."""
+    table = Dataset.from_list([{"length": 20, "tree_length": 20, "n_rows": 1}]).with_format("numpy")
+    split, llama = Split("train", table, False), causal_model(tiny_model, "llama")
+
+    def packs(split=split, device="cpu", model=llama, task="sst2", **changes):
+        typed = [f"{name}={value}" for name, value in changes.items()]
+        config = compose(f"task={task}", "data=sample", "backbone=tiny", *typed)
+        return pack_sequences(config, torch.device(device), model, split).packed
+
+    assert packs()
+    assert packs(task="mrpc", **{"train.candidates": "separate"})
+    assert not packs(device="cuda")
+    assert not packs(**{"train.compile": True})
+    assert not packs(**{"backbone.attention": "sdpa"})
+    assert not packs(replace(split, shared=True))
+    assert not packs(task="story_cloze", **{"train.candidates": "separate"})
+    local = causal_model(tiny_model, "llama")
+    local.backbone.config.sliding_window = 19
+    assert not packs(model=local)
+    local.backbone.config.sliding_window = 20
+    assert packs(model=local)
 
 
 def test_with_an_adapter_and_in_bfloat16_too(tiny_model):
@@ -240,19 +350,22 @@ def test_a_saved_model_knows_nothing_of_it(tiny_model, tmp_path):
     assert AutoModel.from_pretrained(tmp_path).config._attn_implementation == "sdpa"
 
 
-def test_a_run_without_padding_has_the_numbers_of_one_with_it(compose, tmp_path):
+@pytest.mark.parametrize(("backbone", "task"), [("tiny_bert", "mrpc"), ("tiny", "mrpc"), ("tiny", "stsb")])
+def test_a_run_without_padding_has_the_numbers_of_one_with_it(compose, tmp_path, monkeypatch, backbone, task):
     settings = (
-        "task=mrpc", "data=sample", "backbone=tiny_bert", "optim.lr=1e-3", "train.epochs=2", "train.batch_size=10",
-        "backbone.dropout=0", "head.clf_pdrop=0",
+        f"task={task}", "data=sample", f"backbone={backbone}", "optim.lr=1e-3", "train.epochs=2", "train.batch_size=10",
+        "backbone.dropout=0", "head.clf_pdrop=0", "zero_shot.method=none",
     )  # fmt: skip
-    runs = {"packed": (), "padded": ("backbone.attention=sdpa",)}
     results, losses = [], []
-    for name, more in runs.items():
-        results.append(finetune(compose(*settings, *more, f"run_dir={tmp_path / name}")))
+    for name in ("packed", "padded"):
+        if name == "padded":
+            monkeypatch.setattr(TaskModel, "takes_packing", False)
+        results.append(finetune(compose(*settings, f"run_dir={tmp_path / name}")))
         log = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
         losses.append([line["train/loss"] for line in log if "train/loss" in line])
     np.testing.assert_allclose(*losses, rtol=2e-5)
-    assert results[0]["finetune"] == results[1]["finetune"]
+    for split, scores in results[0]["finetune"].items():
+        assert scores == pytest.approx(results[1]["finetune"][split], abs=1e-4)
     trained = [one["train"] for one in results]
     assert [one["packed_rows"] for one in trained] == [True, False]
     assert trained[0]["padding_fraction"] == 0 < trained[1]["padding_fraction"]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainers.backbones.packed import group_lengths
+from trainers.backbones.packed import group_lengths, packed_row
 from trainers.backbones.tree import REFUSALS
 
 # Relative difference up to which states are the same: rounding
@@ -55,8 +55,9 @@ def takes_reading(network: nn.Module, base: Any, position_offset: int) -> bool:
     training = network.training
     network.eval()
     try:
-        with torch.no_grad(), torch.autocast(weight.device.type, enabled=False):
-            given = {"input_ids": ids, "position_ids": positions, "groups": group_lengths([5, 3])}
+        exact = torch.autocast(weight.device.type, enabled=False)
+        with torch.no_grad(), exact, packed_row(group_lengths([5, 3])):
+            given = {"input_ids": ids, "position_ids": positions}
             expected = network(**given)[0][:, places].float()
             with read_only(base, places):
                 found = network(**given)[0].float()

@@ -13,8 +13,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import PreTrainedModel
 
 from heads.errors import InputError
-
-CHUNK = 128  # queries at a time, where attention is written out
+from trainers.backbones.causal import causal_attention
+from trainers.backbones.packed import attend_apart, groups_of_row
 
 
 def use_fast_attention(model: PreTrainedModel) -> None:
@@ -56,14 +56,19 @@ class FastAttention(nn.Module):
             raise InputError(
                 "output_attentions=True needs the attention's weights, which backbone.attention=eager gives"
             )
-        query, key, value = (
-            part.unflatten(-1, (self.n_head, -1)).transpose(1, 2) for part in self.c_attn(hidden_NTD).chunk(3, dim=-1)
-        )
+        each = [part.unflatten(-1, (self.n_head, -1)) for part in self.c_attn(hidden_NTD).chunk(3, dim=-1)]
         dropout = self.attn_dropout.p if self.attn_dropout.training else 0.0
+        groups = groups_of_row()
+        if groups is not None:
+            query, key, value = (part[0] for part in each)
+            scaling = query.shape[-1] ** -0.5
+            attended = attend_apart(query, key, value, groups, scaling=scaling, dropout=dropout, causal=True)[None]
+            return [self.resid_dropout(self.c_proj(attended.flatten(2)))]
+        query, key, value = (part.transpose(1, 2) for part in each)
         plain = attention_mask is None and not dropout
         written_out = query.device.type == "cpu" and query.dtype == torch.bfloat16 and not torch.compiler.is_compiling()
         if plain and written_out:  # a compiler would unroll its loop anew for each length
-            attended = causal_attention(query, key, value)
+            attended = causal_attention(query, key, value, query.shape[-1] ** -0.5)
         else:
             attended = scaled_dot_product_attention(
                 query,
@@ -75,24 +80,6 @@ class FastAttention(nn.Module):
                 is_causal=attention_mask is None,
             )
         return [self.resid_dropout(self.c_proj(attended.transpose(1, 2).flatten(2)))]
-
-
-def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Plainly causal attention, (N, H, T, D / H) all, for some queries at a time against the keys up to them.
-
-    In bfloat16 on a CPU it takes half the time of scaled_dot_product_attention, forward and backward together
-    (512 tokens, heads 64 wide); in float32 it is the slower one.
-    """
-    length = query.shape[2]
-    query = query * query.shape[-1] ** -0.5
-    later = query.new_full((CHUNK, CHUNK), -torch.inf).triu(1)
-    parts = []
-    for start in range(0, length, CHUNK):
-        end = min(start + CHUNK, length)
-        scores = query[:, :, start:end] @ key[:, :, :end].transpose(-1, -2)
-        scores[..., start:] += later[: end - start, : end - start]
-        parts.append(scores.softmax(dim=-1) @ value[:, :, :end])
-    return torch.cat(parts, dim=2)
 
 
 def pair_mask(mask: Tensor | None) -> Tensor | None:

@@ -1,13 +1,16 @@
 """Sequences that stand in one row without padding: each attends to itself alone, and only attention sees a pad.
 
-Everything else in an encoder is done token by token, so that a row of all the batch's tokens costs no more than they
-do. Attention takes sequences of like length out of the row, padded to the longest of them, and puts them back.
+Everything else in a Transformer is done token by token, so that a row of all the batch's tokens costs no more than they
+do. Attention takes sequences of like length out of the row, padded to the longest of them, and puts them back. It finds
+them in packed_row, since not every network hands on what its forward is given.
 """
 
 # N tokens of a row, G sequences of a group, T tokens of its longest, H heads, E width of a head
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -18,6 +21,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from trainers.backbones.causal import CHUNK, causal_attention
 from trainers.backbones.dropout import draw_places, scale_of_kept
 from trainers.backbones.tree import AGREE
 
@@ -64,6 +68,24 @@ def group_lengths(lengths: Sequence[int]) -> list[Group]:
     return groups
 
 
+_row: ContextVar[list[Group] | None] = ContextVar("packed row", default=None)
+
+
+@contextmanager
+def packed_row(groups: list[Group] | None) -> Iterator[None]:
+    """Within, what a network is given is one row of these groups of sequences, (1, N); None is rows as usual."""
+    token = _row.set(groups)
+    try:
+        yield
+    finally:
+        _row.reset(token)
+
+
+def groups_of_row() -> list[Group] | None:
+    """Those of packed_row; None outside of it."""
+    return None if torch.compiler.is_compiling() else _row.get()
+
+
 def _pad(tokens: Tensor, group: Group) -> Tensor:
     """A group's tokens (of a row, H, E) as sequences (G, H, T, E), zeros at the pads."""
     n, longest = group.size
@@ -107,12 +129,19 @@ def _softmax_backward(of_weights: Tensor, weights: Tensor) -> Tensor:
 class _Attention(torch.autograd.Function):
     """Softmax attention of each sequence of a row to itself; query, key and value are (N, H, E).
 
-    Products are in their dtype; scores are float32 where that is a narrower one.
+    Products are in their dtype; scores are float32 where that is a narrower one. causal lets no token see a later one.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float, dropout: float, groups: list[Group]
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scaling: float,
+        dropout: float,
+        groups: list[Group],
+        causal: bool,
     ) -> Tensor:
         attended, saved = torch.empty_like(value), []
         rows = (query * scaling, key, value)
@@ -120,7 +149,9 @@ class _Attention(torch.autograd.Function):
             q, k, v = (take_group(row, group) for row in rows)
             scores = torch.bmm(q, k.transpose(1, 2))
             scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-            if group.bias is not None:
+            if causal:  # pads come last, so that no token sees one
+                scores += scores.new_full(scores.shape[1:], -torch.inf).triu(1)
+            elif group.bias is not None:
                 scores.unflatten(0, (group.size[0], -1)).add_(group.bias[:, None])
             weights = _softmax(scores)
             places = draw_places(weights, dropout) if dropout else None
@@ -149,19 +180,43 @@ class _Attention(torch.autograd.Function):
             for row, one in zip(into, states, strict=True):
                 put_group(row, group, one)
         into[0] *= ctx.scaling
-        return *into, None, None, None
+        return *into, None, None, None, None
 
 
-def _without_dropout(query: Tensor, key: Tensor, value: Tensor, scaling: float, groups: list[Group]) -> Tensor:
-    """What _Attention gives without dropout, by torch's scaled_dot_product_attention, which is faster in float32."""
+def _by_groups(query: Tensor, key: Tensor, value: Tensor, scaling: float, groups: list[Group], causal: bool) -> Tensor:
+    """What _Attention gives without dropout, by attention that does not keep all weights for the backward pass."""
     attended = []
     parts = (row.split([group.stop - group.start for group in groups]) for row in (query, key, value))
     for group, *tokens in zip(groups, *parts, strict=True):
         q, k, v = (_pad(one, group) for one in tokens)
-        mask = None if group.bias is None else group.bias[:, None]
-        states = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)
+        if causal and q.dtype == torch.bfloat16:
+            states = causal_attention(q, k, v, scaling)
+        elif causal:
+            states = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling)
+        else:
+            mask = None if group.bias is None else group.bias[:, None]
+            states = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)
         attended.append(_unpad(states, group))
     return torch.cat(attended)
+
+
+def attend_apart(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    groups: list[Group],
+    *,
+    scaling: float,
+    dropout: float = 0.0,
+    causal: bool = False,
+) -> Tensor:
+    """Attention of each sequence of a row to itself, in whatever way is the fastest; all are (N, H, E)."""
+    # float32's is faster by torch's kernels, and so is that of long causal sequences, of which half is not computed
+    long = causal and groups[0].size[1] > CHUNK
+    if not dropout and (query.dtype == torch.float32 or long):
+        return _by_groups(query, key, value, scaling, groups, causal)
+    attended: Any = _Attention.apply(query, key, value, scaling, dropout, groups, causal)
+    return attended
 
 
 def packed_attention(
@@ -172,39 +227,46 @@ def packed_attention(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    groups: list[Group] | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """Attention as transformers calls it, (1, H, N, E) each; without groups, its own scaled_dot_product_attention.
+    """Attention as transformers calls it, (1, H, N, E) each; outside of packed_row, its scaled_dot_product_attention.
+
+    A window of local attention is not looked at where the model is causal: no sequence may be longer.
 
     Raises:
         ValueError: the model wants of a packed row what this does not know.
     """
+    groups = groups_of_row()
     if groups is None:
         extra = {"dropout": dropout, "scaling": scaling}
         return sdpa_attention_forward(module, query, key, value, attention_mask, **extra, **kwargs)
-    unknown = [name for name in ("sliding_window", "softcap", "position_bias", "s_aux") if kwargs.get(name) is not None]
-    if unknown or attention_mask is not None or getattr(module, "is_causal", False) or query.shape != key.shape:
+    causal = getattr(module, "is_causal", False)
+    beyond = ("softcap", "position_bias", "s_aux", *(() if causal else ("sliding_window",)))
+    unknown = [name for name in beyond if kwargs.get(name) is not None]
+    if unknown or attention_mask is not None or query.shape[2] != key.shape[2]:
         raise ValueError(f"a packed row cannot be attended to with a mask of the model's or {', '.join(unknown)}")
-    q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
     scaling = 1 / math.sqrt(query.shape[-1]) if scaling is None else scaling
-    if query.dtype == torch.float32 and not dropout:
-        return _without_dropout(q, k, v, scaling, groups)[None], None
-    return _Attention.apply(q, k, v, scaling, dropout, groups)[None], None  # pyright: ignore[reportOptionalSubscript]
+    shared = query.shape[1] // key.shape[1]  # heads that share keys and values
+    key, value = (one if shared == 1 else one.repeat_interleave(shared, dim=1) for one in (key, value))
+    q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
+    return attend_apart(q, k, v, groups, scaling=scaling, dropout=dropout, causal=causal)[None], None
+
+
+def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    """None in a packed row, of which each sequence's own attention is the mask."""
+    return sdpa_mask(*args, **kwargs) if groups_of_row() is None else None
 
 
 AttentionInterface.register(PACKED, packed_attention)
-AttentionMaskInterface.register(PACKED, sdpa_mask)
+AttentionMaskInterface.register(PACKED, _mask)
 
 
 def takes_packing(network: nn.Module, base: PreTrainedModel, position_offset: int) -> bool:
-    """Whether a bidirectional network gives packed sequences what it gives them in rows of their own, on a small input.
+    """Whether a network gives packed sequences what it gives them in rows of their own, on a small input.
 
-    If so, it attends by packed_attention from here on. base is the model of transformers within the network. Which ones
-    do is written nowhere: the network itself is asked.
+    If so, and it attends by transformers' scaled_dot_product_attention, it does by packed_attention from here on. base
+    is the model of transformers within the network. Which ones do is written nowhere: the network itself is asked.
     """
-    if base.config._attn_implementation != "sdpa":
-        return False
     mask = getattr(base.config, "mask_token_id", None)  # a network that counts a row's masks mixes its sequences
     long = [1, 2, 3, 4, 5] * 3
     sequences = [long if mask is None else [*long, mask, mask], [1, 2, 3]]  # two groups
@@ -216,19 +278,25 @@ def takes_packing(network: nn.Module, base: PreTrainedModel, position_offset: in
         return network(input_ids=ids, position_ids=places + position_offset, **more)[0][0].float()
 
     row, positions = [[i for one in sequences for i in one]], [[i for length in lengths for i in range(length)]]
+    # From positions that begin anew, transformers would make a mask
+    all_one = torch.ones(1, len(row[0]), dtype=torch.int64, device=weight.device)
+    by_torch = base.config._attn_implementation == "sdpa"
     training = network.training
     network.eval()
     taken = False
     try:
         with torch.no_grad(), torch.autocast(weight.device.type, enabled=False):
             apart = torch.cat([ask([one], [[*range(len(one))]]) for one in sequences])
-            base.set_attn_implementation(PACKED)
-            blind, together = ask(row, positions), ask(row, positions, groups=group_lengths(lengths))
+            if by_torch:
+                base.set_attn_implementation(PACKED)
+            blind = ask(row, positions, attention_mask=all_one)
+            with packed_row(group_lengths(lengths)):
+                together = ask(row, positions)
             taken = float((together - apart).norm()) <= AGREE[weight.dtype] * float((blind - apart).norm())
     except (TypeError, ValueError, RuntimeError, IndexError):
-        pass  # it hands no groups to its attention, attends in another way, or has no such token or position
+        pass  # it attends in another way, or has no such token or position
     finally:
         network.train(training)
-        if not taken:
+        if by_torch and not taken:
             base.set_attn_implementation("sdpa")
     return taken

@@ -15,7 +15,7 @@ from transformers import AttentionInterface, DynamicCache
 from transformers.cache_utils import DynamicLayer
 from transformers.masking_utils import AttentionMaskInterface
 
-from trainers.backbones.packed import Group, put_group, take_group
+from trainers.backbones.packed import groups_of_row, put_group, take_group
 
 PACKED_CAUSAL = "ablatune_packed_causal"  # its name among transformers' attentions
 SHORT = 64  # keys up to which attention is written out, in bfloat16 on a CPU, where SDPA takes more than twice as long
@@ -67,7 +67,6 @@ def packed_causal_attention(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    groups: list[Group] | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """Attention as transformers calls it, (1, H, N, E) and for keys and values (1, H', S + N, E).
@@ -75,8 +74,9 @@ def packed_causal_attention(
     A window of local attention is not looked at: no sequence may be longer.
 
     Raises:
-        ValueError: the model hands on no groups, or wants of a packed row what this does not know.
+        ValueError: the row is not packed, or the model wants of it what this does not know.
     """
+    groups = groups_of_row()
     unknown = [name for name in ("softcap", "position_bias", "s_aux") if kwargs.get(name) is not None]
     if groups is None or unknown or attention_mask is not None or not getattr(module, "is_causal", True):
         raise ValueError(f"a packed row needs its groups, and no mask of the model's or {', '.join(unknown)}")

@@ -14,6 +14,7 @@ from torch.nn.functional import pad
 
 from heads.candidates import Reading
 from trainers.backbones.load import position_offset
+from trainers.backbones.packed import Group, packed_row
 from trainers.backbones.packed_causal import PACKED_CAUSAL, SHORT
 from trainers.backbones.tree import pair_bias
 
@@ -30,10 +31,11 @@ class Forward:
         self.takes_positions = "position_ids" in inspect.signature(base.forward).parameters
 
     def __call__(
-        self, reading: Reading, *, causal: bool = False, start: int = 0, **extra: Any
+        self, reading: Reading, *, causal: bool = False, start: int = 0, groups: list[Group] | None = None, **extra: Any
     ) -> tuple[Tensor, np.ndarray]:
         """One pass, and the log-probabilities that are read of it, (R,) in float32; start tokens are in the cache.
 
+        groups are those of a packed row (trainers/backbones/packed.py).
         Plainly causal rows that are padded on the right need no mask: no token sees the padding after it.
         """
         mask, plain = None, causal and self.side == "right"
@@ -42,10 +44,11 @@ class Forward:
             if mask.dim() == 3:
                 mask = pair_bias(mask, self.dtype)
         # In rows of their own they are the model's own, and where they begin anew at a pad it would make a mask of them
-        if self.takes_positions and (start or not plain or "groups" in extra):
+        if self.takes_positions and (start or not plain or groups):
             extra["position_ids"] = reading.position_ids.to(self.device) + self.position_offset + start
         n_tokens = start + reading.input_ids.shape[1]
-        with torch.inference_mode(), self._only(reading.states), self._attention(n_tokens, packed="groups" in extra):
+        attention = self._attention(n_tokens, packed=groups is not None)
+        with torch.inference_mode(), self._only(reading.states), attention, packed_row(groups):
             out = self.model(input_ids=reading.input_ids.to(self.device), attention_mask=mask, **extra)
         logits = out[0]  # without labels the logits come first, whatever the output calls them
         if logits.shape[:2] != (1, len(reading.states)):  # an output layer that is used without being called
