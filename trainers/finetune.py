@@ -23,7 +23,7 @@ from trainers.model import TaskModel
 from trainers.objectives import build_objective
 from trainers.optim import param_groups
 from trainers.results import at_chance, check_metrics, device_name, environment, trained_parameters, write_result
-from trainers.runs import STAGE_ZERO, plain, read_config, write_lines, write_text
+from trainers.runs import STAGE_ZERO, check_source, plain, read_config, write_lines, write_text
 from trainers.saving import HEAD, chain, load_kept, same_answers, start_of
 from trainers.summary import summary
 from trainers.training import open_run, prepare_training, resume
@@ -41,6 +41,8 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     with open_run(config) as (config, folder, accelerator):
         with accelerator.main_process_first():  # the others find what the first has downloaded
             records = load_records(config.task, config.data)
+            if accelerator.is_main_process:
+                check_source(folder, records.files, "on other rows")
         run = prepare(config, folder, accelerator, records)  # first, since it finds what is wrong with the config
         zero_shot = stage_zero(config, folder, accelerator, records)
         # Dropout differs between processes, and not with what was drawn before.

@@ -1,6 +1,5 @@
 """Runs on running text, pretraining and objective=lm: their updates, and what the held-out text says of them."""
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from heads.errors import InputError
 from trainers import checkpoints
 from trainers.backbones.load import Backbone, check_context
 from trainers.config import TextConfig
@@ -23,11 +21,9 @@ from trainers.loop import Progress, Training, held_out_loss, train_epoch
 from trainers.metrics import perplexities
 from trainers.optim import param_groups
 from trainers.results import device_name, trained_parameters
-from trainers.runs import STAGE_ZERO, write_text
+from trainers.runs import check_source
 from trainers.saving import part
 from trainers.training import prepare_training, progress_bar
-
-TEXTS = ".texts.json"  # in a run's folder: which training and held-out text, and tokenizer
 
 
 @dataclass
@@ -63,7 +59,8 @@ def prepare_text_run(
         InputError: the backbone has no positions for a whole block.
     """
     if accelerator.is_main_process:
-        _check_text(folder, [text, held_out])
+        # token files are called by what they hold
+        check_source(folder, [one.tokens.file.parent.name for one in (text, held_out)], "on another text or tokenizer")
     check_context("train.n_ctx", config.train.n_ctx, config.backbone, backbone.base)
     decay = config.optim.weight_decay
     groups = param_groups(list(model.named_parameters()), lr=config.optim.lr, weight_decay=decay)
@@ -72,19 +69,6 @@ def prepare_text_run(
     )
     accelerator.register_for_checkpointing(training.progress)
     return TextRun(config, folder, accelerator, tokenizer, backbone, model, training, text, held_out, n_updates)
-
-
-def _check_text(folder: Path, texts: list[Text]) -> None:
-    """Make sure that a run that goes on has the texts that it began with; they are told by their token files' names."""
-    file, found = folder / TEXTS, [text.tokens.file.parent.name for text in texts]
-    if file.is_file() and json.loads(file.read_text()) != found:
-        if any(folder.glob("checkpoint*")):
-            raise InputError(
-                f"{folder} holds an unfinished run on another text or tokenizer: give it the text that it began with, "
-                "delete that folder, or type another run_dir="
-            )
-        (folder / STAGE_ZERO).unlink(missing_ok=True)
-    write_text(file, json.dumps(found))
 
 
 def fit_text(run: TextRun, desc: str, after_update: Callable[[], None] = lambda: None) -> None:

@@ -45,6 +45,8 @@ SET_ASIDE = re.compile(r"\.old\d+$")  # ends the name of a folder that overwrite
 # What stage 0 found, until the run is finished.
 STAGE_ZERO = "zero_shot.json"
 
+SOURCE = ".source.json"  # which rows, or texts and tokenizer, a run began with
+
 # Settings that a run fills in where they are not typed: from the train file, from accelerate.
 FILLED_IN = ("task.labels", "mixed_precision")
 
@@ -146,6 +148,23 @@ def _is_in_the_way(folder: Path, config: RunConfig) -> bool:
             "overwrite=true to set it aside"
         )
     return bool(changed)
+
+
+def check_source(folder: Path, found: Any, other: str) -> None:
+    """Make sure that a run that goes on has the rows or texts that it began with, which found tells from others.
+
+    Raises:
+        InputError: it has others, which other says in words.
+    """
+    file = folder / SOURCE
+    if file.is_file() and json.loads(file.read_text()) != found:
+        if any(folder.glob("checkpoint*")):
+            raise InputError(
+                f"{folder} holds an unfinished run {other}: give it what it began with, delete that folder, or type "
+                "another run_dir="
+            )
+        (folder / STAGE_ZERO).unlink(missing_ok=True)
+    write_text(file, json.dumps(found))
 
 
 def _set_aside(folder: Path, lock: "BaseFileLock") -> "BaseFileLock":

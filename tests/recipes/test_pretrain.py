@@ -181,7 +181,7 @@ def test_a_run_does_not_go_on_with_another_text_or_precision(tmp_path, monkeypat
         pretrain(compose(tmp_path / "run", *asked, "train.checkpoint_every=10"))
     settings.write_text(settings.read_text().replace("mixed_precision: bf16", "mixed_precision: 'no'"))
     text.write_text(text.read_text()[::-1])
-    with pytest.raises(InputError, match="holds an unfinished run on another text or tokenizer"):
+    with pytest.raises(InputError, match="holds an unfinished run on another text or tokenizer: give it"):
         pretrain(compose(tmp_path / "run", *asked, "train.checkpoint_every=10"))
 
 

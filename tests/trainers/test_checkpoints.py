@@ -51,6 +51,23 @@ def test_a_typed_micro_batch_wins_over_the_saved_one(compose, interrupted):
     assert result["train"]["steps"] == 3
 
 
+def test_a_run_goes_on_with_the_rows_that_it_began_with(compose, tmp_path, monkeypatch):
+    rows = tmp_path / "rows.csv"
+    lines = [f"a film number {i},{'bad' if i % 2 else 'good'}\n" for i in range(40)]
+    rows.write_text("".join(["text,label\n", *lines]))
+    own = ("task=single", f"data.files.train={rows}", "backbone=tiny", "train.batch_size=8", "train.checkpoint_every=2")
+    asked = (*own, "train.max_steps=3", f"run_dir={tmp_path / 'run'}")
+    with monkeypatch.context() as patched:
+        patched.setattr(fit, "_end_epoch", stop)
+        with pytest.raises(KeyboardInterrupt):
+            finetune.finetune(compose(*asked))
+        rows.write_text("".join(["text,label\n", *reversed(lines)]))
+        with pytest.raises(InputError, match="holds an unfinished run on other rows: give it what it began with"):
+            finetune.finetune(compose(*asked))
+    rows.write_text("".join(["text,label\n", *lines]))
+    assert finetune.finetune(compose(*asked))["train"]["steps"] == 3
+
+
 def test_after_the_last_update_no_weights_are_saved_twice(compose, tmp_path, monkeypatch):
     """A run that is stopped there ends as one that is not."""
     whole = finetune.finetune(compose(*RUN, f"run_dir={tmp_path / 'whole'}"))
