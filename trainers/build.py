@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from accelerate.utils import set_seed
 from torch import nn
 from transformers import PreTrainedTokenizerBase
@@ -18,6 +17,7 @@ from trainers.adapters import add_adapter
 from trainers.backbones.load import AUTO, Backbone, check_family, load_backbone, load_tokenizer, n_positions
 from trainers.backbones.transfer import add_embeddings, check_count, freeze, keep_layers, layer_of, n_layers
 from trainers.backbones.tree import window
+from trainers.compilation import compiles
 from trainers.config import FinetuneConfig
 from trainers.data.encode import Encoder
 from trainers.data.split import Split
@@ -34,6 +34,9 @@ from trainers.data.tokenizers import (
 from trainers.model import TaskModel, base_of
 from trainers.objectives import n_outputs
 from trainers.text_to_text import TextToTextModel
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @dataclass
@@ -219,14 +222,15 @@ def share_candidates(config: FinetuneConfig, model: TaskModel | TextToTextModel,
 
 
 def pack_sequences(
-    config: FinetuneConfig, device: torch.device, model: TaskModel | TextToTextModel, split: Split
+    config: FinetuneConfig, accelerator: "Accelerator", model: TaskModel | TextToTextModel, split: Split
 ) -> Split:
     """The split with all sequences of a batch in one row, where that is faster and the backbone gives the same states.
 
     On a CPU, and for a backbone whose attention is left to us and that is not compiled: a compiler would begin anew for
     each batch's groups of sequences. Candidates that share a row, or that are asked to have one each, keep it.
     """
-    if not isinstance(model, TaskModel) or device.type != "cpu" or config.backbone.attention or config.train.compile:
+    compiled = config.train.compile or compiles(accelerator)
+    if not isinstance(model, TaskModel) or accelerator.device.type != "cpu" or config.backbone.attention or compiled:
         return split
     if config.backbone.family == "causal":
         apart = config.train.candidates == "separate" and structure(config) == "multiple_choice"

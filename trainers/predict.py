@@ -49,7 +49,7 @@ class Predictor:
         split: Split = encode_split(name, rows, task, self.foundation.encoder(self.config), self.config.task.labels)
         split = share_candidates(self.config, self.task_model, split)
         device = self.accelerator.device
-        split = pack_sequences(self.config, device, self.task_model, split)
+        split = pack_sequences(self.config, self.accelerator, self.task_model, split)
         with torch.autocast(device.type, dtype=self.autocast_to, enabled=self.autocast_to is not None):
             logits = predict(
                 self.accelerator,

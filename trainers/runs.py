@@ -45,7 +45,7 @@ SET_ASIDE = re.compile(r"\.old\d+$")  # ends the name of a folder that overwrite
 # What stage 0 found, until the run is finished.
 STAGE_ZERO = "zero_shot.json"
 
-SOURCE = ".source.json"  # which rows, or texts and tokenizer, a run began with
+SOURCE = ".source.json"  # which own files of rows, or texts and tokenizer, a run began with, until it is finished
 
 # Settings that a run fills in where they are not typed: from the train file, from accelerate.
 FILLED_IN = ("task.labels", "mixed_precision")
@@ -151,7 +151,7 @@ def _is_in_the_way(folder: Path, config: RunConfig) -> bool:
 
 
 def check_source(folder: Path, found: Any, other: str) -> None:
-    """Make sure that a run that goes on has the rows or texts that it began with, which found tells from others.
+    """Make sure that a run that goes on has the files that it began with, which found tells from others.
 
     Raises:
         InputError: it has others, which other says in words.

@@ -2,14 +2,15 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from accelerate.utils import set_seed
+from accelerate.utils import DynamoBackend, set_seed
 from datasets import Dataset
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AutoModel, AutoModelForCausalLM, EsmConfig, EsmModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, EsmConfig, EsmModel
 
 from heads.classification import ClassificationHead
 from heads.collate import Row, collate, collate_packed
@@ -116,15 +117,24 @@ def test_the_faster_attention_is_taken(states, monkeypatch, dtype, dropout, caus
     torch.testing.assert_close(ours, expected)
 
 
-def test_heads_may_share_keys_and_values():
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("written_out", [False, True])
+def test_heads_may_share_keys_and_values_of_another_width(causal, written_out, monkeypatch):
     set_seed(0)
-    n = sum(LENGTHS)
-    query, key, value = torch.randn(1, 4, n, 8), torch.randn(1, 2, n, 8), torch.randn(1, 2, n, 8)
+    n, module = sum(LENGTHS), torch.nn.Module()
+    module.is_causal = causal
+    states = [torch.randn(1, *size, requires_grad=True) for size in ((4, n, 8), (2, n, 8), (2, n, 6))]
+    if written_out:
+        monkeypatch.setattr(packed, "_by_groups", lambda *given: _Attention.apply(*given[:4], 0.0, *given[4:]))
     with packed_row(group_lengths(LENGTHS)):
-        ours, _ = packed.packed_attention(torch.nn.Module(), query, key, value, None)
-    each = (part.split(LENGTHS, dim=2) for part in (query, key, value))
-    expected = [scaled_dot_product_attention(*part, enable_gqa=True) for part in zip(*each, strict=True)]
-    torch.testing.assert_close(ours, torch.cat(expected, dim=2).transpose(1, 2))
+        ours, _ = packed.packed_attention(module, *states, None)
+    assert ours.is_contiguous()
+    each = zip(*(part.split(LENGTHS, dim=2) for part in states), strict=True)
+    parts = [scaled_dot_product_attention(*part, is_causal=causal, enable_gqa=True) for part in each]
+    expected = torch.cat(parts, dim=2).transpose(1, 2)
+    weight = torch.randn_like(expected)
+    found = [(one, *torch.autograd.grad((one * weight).sum(), states)) for one in (ours, expected)]
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-5)
 
 
 def test_what_dropout_keeps_is_remembered_in_bytes(states):
@@ -195,7 +205,7 @@ def found_with_lm(model, batch):
     model.zero_grad()
     outputs = model(batch)
     finite = outputs.logits.masked_fill(outputs.logits.isinf(), 0.0)
-    lm_loss = outputs.lm_loss * batch.sequence_mask
+    lm_loss = outputs.lm_loss
     ((finite.square().sum(1) + 0.5 * lm_loss.sum(1)) * batch.weight).sum().backward()
     grads = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     return finite.detach(), lm_loss.detach(), grads
@@ -211,7 +221,7 @@ def test_causal_backbones_and_their_lm_loss_too(tiny_model, kind, structure):
     model = causal_model(tiny_model, kind, head)
     assert model.takes_packing
     torch.testing.assert_close(found_with_lm(model, packed), expected, rtol=1e-5, atol=1e-5)
-    assert not model(packed, lm=False).lm_loss
+    assert model(packed, lm=False).lm_loss is None
     # and it still takes padded rows
     torch.testing.assert_close(found_with_lm(model, padded), expected, rtol=1e-5, atol=1e-5)
 
@@ -228,11 +238,27 @@ def test_causal_backbones_in_bfloat16(tiny_model, kind, monkeypatch):
         torch.testing.assert_close((logits.float(), lm_loss), expected[:2], rtol=0.05, atol=0.05)
 
 
-def test_a_causal_backbone_without_fast_attention_keeps_padded_rows(tiny_model):
-    full = tiny_model(AutoModel, "openai-gpt", **STILL["openai-gpt"])
+OTHERS = {  # attention to the whole row, or a convolution or state space through it
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]], "num_layers": 2, "num_heads": 4},
+    "gemma2": {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8},
+    "lfm2": {"layer_types": ["conv", "full_attention"], "num_hidden_layers": 2, "block_multiple_of": 16},
+    "jamba": {"num_hidden_layers": 2, "attn_layer_period": 2, "attn_layer_offset": 1, "use_mamba_kernels": False,
+              "expert_layer_period": 4, "expert_layer_offset": 3, "mamba_d_state": 4},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_causal_networks_that_attend_otherwise_keep_their_padded_rows(kind):
+    set_seed(0)
+    sizes = {"vocab_size": 60, "hidden_size": 32, "intermediate_size": 64, "max_position_embeddings": 64}
+    full = AutoModel.from_config(AutoConfig.for_model(kind, **sizes, **OTHERS[kind]))
     assert not TaskModel(full, ClassificationHead(32, 3, 0.0), lm=False, pooler=False).takes_packing
-    lstm = tiny_model(AutoModel, "ablatune_lstm")
-    assert not TaskModel(lstm, ClassificationHead(32, 3, 0.0), lm=False, pooler=False).takes_packing
+
+
+@pytest.mark.parametrize("kind", ["openai-gpt", "ablatune_lstm"])
+def test_transformers_own_gpt_and_the_lstm_keep_theirs(tiny_model, kind):
+    full = tiny_model(AutoModel, kind)
+    assert not TaskModel(full, ClassificationHead(32, 3, 0.0), lm=False, pooler=False).takes_packing
 
 
 def test_what_may_stand_in_one_row(compose, tiny_model):
@@ -240,14 +266,16 @@ def test_what_may_stand_in_one_row(compose, tiny_model):
     table = Dataset.from_list([{"length": 20, "tree_length": 20, "n_rows": 1}]).with_format("numpy")
     split, llama = Split("train", table, False), causal_model(tiny_model, "llama")
 
-    def packs(split=split, device="cpu", model=llama, task="sst2", **changes):
+    def packs(split=split, device="cpu", model=llama, task="sst2", dynamo="NO", **changes):
         typed = [f"{name}={value}" for name, value in changes.items()]
         config = compose(f"task={task}", "data=sample", "backbone=tiny", *typed)
-        return pack_sequences(config, torch.device(device), model, split).packed
+        state = SimpleNamespace(dynamo_plugin=SimpleNamespace(backend=DynamoBackend(dynamo)))
+        return pack_sequences(config, SimpleNamespace(device=torch.device(device), state=state), model, split).packed
 
     assert packs()
     assert packs(task="mrpc", **{"train.candidates": "separate"})
     assert not packs(device="cuda")
+    assert not packs(dynamo="EAGER")
     assert not packs(**{"train.compile": True})
     assert not packs(**{"backbone.attention": "sdpa"})
     assert not packs(replace(split, shared=True))

@@ -21,7 +21,7 @@ from heads.structures import STRUCTURES
 from trainers.build import lay_foundation
 from trainers.config import FilesConfig
 from trainers.data import encode
-from trainers.data.batches import MOST_PADDING, PACKED, WINDOW, deal, epoch_updates, evaluation_batches
+from trainers.data.batches import MOST_PADDING, PACKED_TOKENS, WINDOW, deal, epoch_updates, evaluation_batches
 from trainers.data.encode import encode_records
 from trainers.data.readers import READERS
 from trainers.data.records import SAMPLE, Records, load_records, load_split
@@ -793,7 +793,7 @@ def test_packed_evaluation_counts_tokens_without_padding(max_tokens, n_sequences
     packed = as_lists(evaluation_batches(lengths, n_sequences, max_tokens, packed=True))
     assert sorted(i for batch in packed for i in batch) == list(range(2000))
     real = [n_sequences * sum(lengths[i] for i in batch) for batch in packed]
-    most = min(max_tokens, PACKED)
+    most = min(max_tokens, PACKED_TOKENS)
     assert all(tokens <= most or len(batch) == 1 for tokens, batch in zip(real, packed, strict=True))
     # and the next example would have been too many
     following = [n_sequences * lengths[batch[0]] for batch in packed[1:]]

@@ -1,4 +1,4 @@
-"""GPT-1's attention by torch's scaled_dot_product_attention, with masks over pairs of tokens.
+"""GPT-1's attention by torch's scaled_dot_product_attention or by ours, with masks over pairs, and in packed rows.
 
 transformers' own (models/openai/modeling_openai.py) writes out all scores, and knows a mask of each row's tokens only.
 """

@@ -23,10 +23,13 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from trainers.backbones.causal import CHUNK, causal_attention
 from trainers.backbones.dropout import draw_places, scale_of_kept
-from trainers.backbones.tree import AGREE
+from trainers.backbones.tree import REFUSALS
 
 PACKED = "ablatune_packed"  # its name among transformers' attentions
 VECTOR = 16  # float32s in a processor's vector: torch's softmax of shorter rows goes through them number by number
+# How far from its states in rows of its own a sequence's may be, as a share of how far they are where sequences see one
+# another: rounding alone.
+AGREE = {torch.float32: 1e-4, torch.bfloat16: 0.5, torch.float16: 0.5}
 SLACK = 8  # tokens by which the lengths of a group differ at most: a group more costs about as much as such pads
 
 
@@ -143,7 +146,7 @@ class _Attention(torch.autograd.Function):
         groups: list[Group],
         causal: bool,
     ) -> Tensor:
-        attended, saved = torch.empty_like(value), []
+        attended, saved = torch.empty_like(value, memory_format=torch.contiguous_format), []
         rows = (query * scaling, key, value)
         for group in groups:
             q, k, v = (take_group(row, group) for row in rows)
@@ -160,12 +163,13 @@ class _Attention(torch.autograd.Function):
             if any(ctx.needs_input_grad):
                 saved += [q, k, v, weights, places, used]
         ctx.save_for_backward(*saved)
-        ctx.scaling, ctx.kept, ctx.groups, ctx.shape = scaling, scale_of_kept(dropout), groups, query.shape
+        ctx.scaling, ctx.kept, ctx.groups = scaling, scale_of_kept(dropout), groups
+        ctx.shapes = query.shape, key.shape, value.shape  # a value may be of another width
         return attended.mul_(ctx.kept) if dropout else attended
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        into = [grads[0].new_empty(ctx.shape) for _ in range(3)]
+        into = [grads[0].new_empty(shape) for shape in ctx.shapes]
         of_row = grads[0] if ctx.kept == 1 else grads[0] * ctx.kept
         saved = ctx.saved_tensors
         for n, group in enumerate(ctx.groups):
@@ -184,7 +188,7 @@ class _Attention(torch.autograd.Function):
 
 
 def _by_groups(query: Tensor, key: Tensor, value: Tensor, scaling: float, groups: list[Group], causal: bool) -> Tensor:
-    """What _Attention gives without dropout, by attention that does not keep all weights for the backward pass."""
+    """What _Attention gives without dropout, by torch's attention, or in bfloat16 by causal_attention."""
     attended = []
     parts = (row.split([group.stop - group.start for group in groups]) for row in (query, key, value))
     for group, *tokens in zip(groups, *parts, strict=True):
@@ -229,9 +233,10 @@ def packed_attention(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """Attention as transformers calls it, (1, H, N, E) each; outside of packed_row, its scaled_dot_product_attention.
+    """Attention as transformers calls it; outside of packed_row, its scaled_dot_product_attention.
 
-    A window of local attention is not looked at where the model is causal: no sequence may be longer.
+    query is (1, H, N, E); keys and values may have fewer heads, and values another width. A window of local attention
+    is not looked at where the model is causal: no sequence may be longer.
 
     Raises:
         ValueError: the model wants of a packed row what this does not know.
@@ -248,7 +253,8 @@ def packed_attention(
     scaling = 1 / math.sqrt(query.shape[-1]) if scaling is None else scaling
     shared = query.shape[1] // key.shape[1]  # heads that share keys and values
     key, value = (one if shared == 1 else one.repeat_interleave(shared, dim=1) for one in (key, value))
-    q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
+    # Under autocast, rotary positions make queries and keys float32 again
+    q, k, v = (states[0].transpose(0, 1).to(value.dtype) for states in (query, key, value))
     return attend_apart(q, k, v, groups, scaling=scaling, dropout=dropout, causal=causal)[None], None
 
 
@@ -291,9 +297,9 @@ def takes_packing(network: nn.Module, base: PreTrainedModel, position_offset: in
                 base.set_attn_implementation(PACKED)
             blind = ask(row, positions, attention_mask=all_one)
             with packed_row(group_lengths(lengths)):
-                together = ask(row, positions)
+                together = ask(row, positions, attention_mask=all_one)
             taken = float((together - apart).norm()) <= AGREE[weight.dtype] * float((blind - apart).norm())
-    except (TypeError, ValueError, RuntimeError, IndexError):
+    except REFUSALS:
         pass  # it attends in another way, or has no such token or position
     finally:
         network.train(training)

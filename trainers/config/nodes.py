@@ -170,7 +170,7 @@ class TrainConfig:
     group_by_length: bool = False
     select: str = "best"  # the model kept: of the epoch with the best primary metric, or of the last
     patience: int | None = None  # stop after this many epochs without a better primary metric
-    eval_tokens: int = 8192  # padded tokens in a batch of evaluation
+    eval_tokens: int = 8192  # padded tokens in a batch of evaluation; of a row without padding at most 2,048
     eval_train_rows: int = 0  # train rows, a seeded sample, that are scored too, after each epoch; no number changes
     # A multiple-choice example's candidates share a row (heads/tree.py), or have one each; auto shares where the
     # backbone can. About three times faster; the same losses, but that dropout is drawn once for what they share.

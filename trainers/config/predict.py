@@ -16,7 +16,7 @@ class PredictConfig:
     glue: str | None = None  # the zip to write for gluebenchmark.com
     runs: str | None = None  # a folder with finished runs below it, for glue
     partial: bool = False  # write the zip even where tasks have no run
-    eval_tokens: int = 8192  # padded tokens in a batch
+    eval_tokens: int = 8192  # padded tokens in a batch; of a row without padding at most 2,048
 
     def __post_init__(self) -> None:
         """Either a run and its input, or a zip and its runs."""

@@ -16,7 +16,7 @@ WINDOW = 50
 MOST_PADDING = 0.1
 
 # Tokens of a packed row: in more, on a CPU, each takes longer, since what is computed leaves the processor's caches.
-PACKED = 2048
+PACKED_TOKENS = 2048
 
 Numbers = Sequence[int] | np.ndarray
 Place = tuple[int, float]  # an example's index and its weight: 0 where it only fills a place
@@ -65,14 +65,14 @@ def evaluation_batches(lengths: Numbers, n_rows: int, max_tokens: int, *, packed
     """Batches for scoring, longest first, of at most max_tokens tokens once padded (one example at the least).
 
     lengths are of each example's longest row, n_rows its rows. A batch ends, too, where padding would pass MOST_PADDING
-    of it. packed says that a batch is one row without padding, of at most PACKED tokens.
+    of it. packed says that a batch is one row without padding, of at most PACKED_TOKENS.
 
     >>> [[batch.tolist() for batch in evaluation_batches([10, 2, 9, 10], 1, most)] for most in (20, 100)]
     [[[0, 3], [2], [1]], [[0, 3, 2], [1]]]
     """
     sizes = np.asarray(lengths) * n_rows
     order = np.argsort(-sizes, kind="stable")
-    most = min(max_tokens, PACKED) if packed else max_tokens
+    most = min(max_tokens, PACKED_TOKENS) if packed else max_tokens
     batches: list[np.ndarray] = []
     first = 0
     while first < len(order):
