@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from accelerate import Accelerator
 
 from heads.errors import InputError
-from trainers.runs import write_text
+from trainers.runs import SOURCE, write_text
 
 MANIFEST = "manifest.json"
 LAST = "checkpoint.json"
@@ -150,10 +150,11 @@ def latest(folder: Path) -> Path | None:
 
 
 def delete(folder: Path) -> None:
-    """Delete a run's checkpoints."""
+    """Delete a run's checkpoints, and what says which files they go on with."""
     for checkpoint in _found(folder):
         shutil.rmtree(checkpoint)
     (folder / LAST).unlink(missing_ok=True)
+    (folder / SOURCE).unlink(missing_ok=True)
 
 
 def _found(folder: Path) -> list[Path]:

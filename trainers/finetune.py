@@ -23,7 +23,7 @@ from trainers.model import TaskModel
 from trainers.objectives import build_objective
 from trainers.optim import param_groups
 from trainers.results import at_chance, check_metrics, device_name, environment, trained_parameters, write_result
-from trainers.runs import SOURCE, STAGE_ZERO, check_source, plain, read_config, write_lines, write_text
+from trainers.runs import STAGE_ZERO, check_source, plain, read_config, write_lines, write_text
 from trainers.saving import HEAD, chain, load_kept, same_answers, start_of
 from trainers.summary import summary
 from trainers.training import open_run, prepare_training, resume
@@ -134,7 +134,6 @@ def _finish(run: Run, records: Records, zero_shot: dict[str, Any]) -> dict[str, 
         write_result(folder, result)
         (folder / KEPT_PREDICTIONS).unlink()
         (folder / STAGE_ZERO).unlink(missing_ok=True)
-        (folder / SOURCE).unlink(missing_ok=True)
         checkpoints.delete(folder)
         summary(result, folder)
     accelerator.wait_for_everyone()

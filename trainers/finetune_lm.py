@@ -26,7 +26,7 @@ from trainers.fit_text import (
 )
 from trainers.language_models import open_language_model
 from trainers.results import environment, finite, write_result
-from trainers.runs import SOURCE, STAGE_ZERO, plain, write_text
+from trainers.runs import STAGE_ZERO, plain, write_text
 from trainers.saving import whole_state
 from trainers.summary import lm_summary
 from trainers.training import open_run, resume
@@ -115,7 +115,6 @@ def _finish(started: Started, config: LmConfig, zero_shot: dict[str, Any]) -> di
         save_language_model(run, state)
         write_result(run.folder, result)
         (run.folder / STAGE_ZERO).unlink(missing_ok=True)
-        (run.folder / SOURCE).unlink(missing_ok=True)
         checkpoints.delete(run.folder)
         lm_summary(result, run.folder)
     run.accelerator.wait_for_everyone()

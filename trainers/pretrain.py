@@ -28,7 +28,7 @@ from trainers.fit_text import (
 from trainers.language_models import words_of
 from trainers.model_card import model_card
 from trainers.results import environment, finite, write_result
-from trainers.runs import SOURCE, plain, write_text
+from trainers.runs import plain, write_text
 from trainers.saving import whole_state
 from trainers.summary import pretraining_summary
 from trainers.training import open_run, resume
@@ -133,7 +133,6 @@ def _finish(run: TextRun, config: PretrainConfig) -> dict[str, Any]:
         card = model_card(config, result, run.backbone.full.config.model_type)
         write_text(run.folder / "model" / "README.md", card)
         write_result(run.folder, result)
-        (run.folder / SOURCE).unlink(missing_ok=True)
         checkpoints.delete(run.folder)
         pretraining_summary(result, run.folder)
     return result
