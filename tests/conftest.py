@@ -68,6 +68,18 @@ SIZES = {
     "ablatune_lstm": {"n_units": 48, "max_position_embeddings": 40},
     "bert": {"max_position_embeddings": 40},
     "roberta": {"max_position_embeddings": 42, "type_vocab_size": 1},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]], "num_layers": 2, "num_heads": 4},
+    "gemma2": {"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 40},
+    "lfm2": {"layer_types": ["conv", "full_attention"], "block_multiple_of": 16, "num_key_value_heads": 2},
+    "jamba": {
+        "attn_layer_period": 2,
+        "attn_layer_offset": 1,
+        "expert_layer_period": 4,
+        "expert_layer_offset": 3,
+        "mamba_d_state": 4,
+        "num_key_value_heads": 2,
+        "use_mamba_kernels": False,
+    },
 }
 USUAL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 

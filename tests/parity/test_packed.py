@@ -10,7 +10,7 @@ import torch
 from accelerate.utils import DynamoBackend, set_seed
 from datasets import Dataset
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, EsmConfig, EsmModel
+from transformers import AutoModel, AutoModelForCausalLM, EsmConfig, EsmModel
 
 from heads.classification import ClassificationHead
 from heads.collate import Row, collate, collate_packed
@@ -238,25 +238,9 @@ def test_causal_backbones_in_bfloat16(tiny_model, kind, monkeypatch):
         torch.testing.assert_close((logits.float(), lm_loss), expected[:2], rtol=0.05, atol=0.05)
 
 
-OTHERS = {  # attention to the whole row, or a convolution or state space through it
-    "gpt_neo": {"attention_types": [[["global", "local"], 1]], "num_layers": 2, "num_heads": 4},
-    "gemma2": {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8},
-    "lfm2": {"layer_types": ["conv", "full_attention"], "num_hidden_layers": 2, "block_multiple_of": 16},
-    "jamba": {"num_hidden_layers": 2, "attn_layer_period": 2, "attn_layer_offset": 1, "use_mamba_kernels": False,
-              "expert_layer_period": 4, "expert_layer_offset": 3, "mamba_d_state": 4},
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", OTHERS)
-def test_causal_networks_that_attend_otherwise_keep_their_padded_rows(kind):
-    set_seed(0)
-    sizes = {"vocab_size": 60, "hidden_size": 32, "intermediate_size": 64, "max_position_embeddings": 64}
-    full = AutoModel.from_config(AutoConfig.for_model(kind, **sizes, **OTHERS[kind]))
-    assert not TaskModel(full, ClassificationHead(32, 3, 0.0), lm=False, pooler=False).takes_packing
-
-
-@pytest.mark.parametrize("kind", ["openai-gpt", "ablatune_lstm"])
-def test_transformers_own_gpt_and_the_lstm_keep_theirs(tiny_model, kind):
+@pytest.mark.parametrize("kind", ["openai-gpt", "ablatune_lstm", "gpt_neo", "gemma2", "lfm2", "jamba"])
+def test_causal_networks_that_attend_otherwise_keep_their_padded_rows(tiny_model, kind):
+    """To the whole row, or by a recurrence, convolution or state space through it."""
     full = tiny_model(AutoModel, kind)
     assert not TaskModel(full, ClassificationHead(32, 3, 0.0), lm=False, pooler=False).takes_packing
 
