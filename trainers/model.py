@@ -17,7 +17,8 @@ from heads.readout import extract_state
 from heads.tree import tree_mask
 from trainers.backbones.last_block import read_only, takes_reading
 from trainers.backbones.load import position_offset
-from trainers.backbones.packed import group_lengths, packed_row, takes_packing
+from trainers.backbones.packed import takes_packing
+from trainers.backbones.packed_row import group_lengths, packed_row
 from trainers.backbones.padding import needs_mask
 from trainers.backbones.tree import pair_bias, takes_trees
 

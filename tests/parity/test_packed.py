@@ -20,7 +20,8 @@ from heads.similarity import SimilarityHead
 from trainers.adapters import add_adapter
 from trainers.backbones import packed
 from trainers.backbones.openai_gpt import use_fast_attention
-from trainers.backbones.packed import PACKED, _Attention, _by_groups, attend_apart, group_lengths, packed_row
+from trainers.backbones.packed import PACKED, _Attention, _by_groups, attend_apart
+from trainers.backbones.packed_row import group_lengths, packed_row
 from trainers.build import pack_sequences
 from trainers.config import PeftConfig
 from trainers.data.split import Split

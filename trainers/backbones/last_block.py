@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainers.backbones.packed import group_lengths, packed_row
+from trainers.backbones.packed_row import group_lengths, packed_row
 from trainers.backbones.tree import REFUSALS
 
 # Relative difference up to which states are the same: rounding

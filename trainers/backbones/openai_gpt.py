@@ -14,7 +14,8 @@ from transformers import PreTrainedModel
 
 from heads.errors import InputError
 from trainers.backbones.causal import causal_attention
-from trainers.backbones.packed import attend_apart, groups_of_row
+from trainers.backbones.packed import attend_apart
+from trainers.backbones.packed_row import groups_of_row
 
 
 def use_fast_attention(model: PreTrainedModel) -> None:

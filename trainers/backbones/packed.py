@@ -1,18 +1,14 @@
 """Sequences that stand in one row without padding: each attends to itself alone, and only attention sees a pad.
 
 Everything else in a Transformer is done token by token, so that a row of all the batch's tokens costs no more than they
-do. Attention takes sequences of like length out of the row, padded to the longest of them, and puts them back. It finds
-them in packed_row, since not every network hands on what its forward is given.
+do. Attention takes sequences of like length out of the row (packed_row.py), padded to the longest of them, and puts
+them back.
 """
 
-# N tokens of a row, G sequences of a group, T tokens of its longest, H heads, E width of a head
+# N tokens of a row, H heads, E width of a head
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +19,16 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from trainers.backbones.causal import CHUNK, causal_attention
 from trainers.backbones.dropout import draw_places, scale_of_kept
+from trainers.backbones.packed_row import (
+    Group,
+    group_lengths,
+    groups_of_row,
+    packed_row,
+    pad_group,
+    put_group,
+    take_group,
+    unpad_group,
+)
 from trainers.backbones.tree import REFUSALS
 
 PACKED = "ablatune_packed"  # its name among transformers' attentions
@@ -30,87 +36,6 @@ VECTOR = 16  # float32s in a processor's vector: torch's softmax of shorter rows
 # How far from its states in rows of its own a sequence's may be, as a share of how far they are where sequences see one
 # another: rounding alone.
 AGREE = {torch.float32: 1e-4, torch.bfloat16: 0.5, torch.float16: 0.5}
-SLACK = 8  # tokens by which the lengths of a group differ at most: a group more costs about as much as such pads
-
-
-class Group(NamedTuple):
-    """Sequences of like length that follow each other in a row.
-
-    start and stop are their tokens in the row; size is (G, T); place has each token's place among G * T, or is None
-    where none is padded; bias (G, 1, T) is minus infinity at keys that are pads.
-    """
-
-    start: int
-    stop: int
-    size: tuple[int, int]
-    place: Tensor | None
-    bias: Tensor | None
-
-
-def group_lengths(lengths: Sequence[int]) -> list[Group]:
-    """The groups of a row whose sequences have these lengths, longest first.
-
-    >>> [group.size for group in group_lengths([30, 25, 12, 12])]
-    [(2, 30), (2, 12)]
-    """
-    firsts = [0]
-    for i, length in enumerate(lengths):
-        if length < lengths[firsts[-1]] - SLACK:
-            firsts.append(i)
-    groups, start = [], 0
-    for first, after in pairwise([*firsts, len(lengths)]):
-        each = torch.tensor(lengths[first:after])
-        size, stop = (len(each), lengths[first]), start + int(each.sum())
-        place = bias = None
-        if stop - start < size[0] * size[1]:
-            present_GT = torch.arange(size[1]) < each[:, None]
-            place = present_GT.flatten().nonzero()[:, 0]
-            bias = torch.zeros(size).masked_fill(~present_GT, -torch.inf)[:, None]
-        groups.append(Group(start, stop, size, place, bias))
-        start = stop
-    return groups
-
-
-_row: ContextVar[list[Group] | None] = ContextVar("packed row", default=None)
-
-
-@contextmanager
-def packed_row(groups: list[Group] | None) -> Iterator[None]:
-    """Within, what a network is given is one row of these groups of sequences, (1, N); None is rows as usual."""
-    token = _row.set(groups)
-    try:
-        yield
-    finally:
-        _row.reset(token)
-
-
-def groups_of_row() -> list[Group] | None:
-    """Those of packed_row; None outside of it."""
-    return None if torch.compiler.is_compiling() else _row.get()
-
-
-def _pad(tokens: Tensor, group: Group) -> Tensor:
-    """A group's tokens (of a row, H, E) as sequences (G, H, T, E), zeros at the pads."""
-    n, longest = group.size
-    if group.place is not None:
-        tokens = tokens.new_zeros(n * longest, *tokens.shape[1:]).index_copy_(0, group.place, tokens)
-    return tokens.view(n, longest, *tokens.shape[1:]).transpose(1, 2)
-
-
-def _unpad(states: Tensor, group: Group) -> Tensor:
-    """The reverse of _pad."""
-    tokens = states.transpose(1, 2).flatten(0, 1)
-    return tokens if group.place is None else tokens.index_select(0, group.place)
-
-
-def take_group(row: Tensor, group: Group) -> Tensor:
-    """A group's sequences (G * H, T, E) out of a row (N, H, E)."""
-    return _pad(row[group.start : group.stop], group).flatten(0, 1)
-
-
-def put_group(row: Tensor, group: Group, states: Tensor) -> None:
-    """The reverse of take_group: write a group's states into a row."""
-    row[group.start : group.stop] = _unpad(states.unflatten(0, (group.size[0], -1)), group)
 
 
 def _softmax(scores: Tensor) -> Tensor:
@@ -192,7 +117,7 @@ def _by_groups(query: Tensor, key: Tensor, value: Tensor, scaling: float, groups
     attended = []
     parts = (row.split([group.stop - group.start for group in groups]) for row in (query, key, value))
     for group, *tokens in zip(groups, *parts, strict=True):
-        q, k, v = (_pad(one, group) for one in tokens)
+        q, k, v = (pad_group(one, group) for one in tokens)
         if causal and q.dtype == torch.bfloat16:
             states = causal_attention(q, k, v, scaling)
         elif causal:
@@ -200,7 +125,7 @@ def _by_groups(query: Tensor, key: Tensor, value: Tensor, scaling: float, groups
         else:
             mask = None if group.bias is None else group.bias[:, None]
             states = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)
-        attended.append(_unpad(states, group))
+        attended.append(unpad_group(states, group))
     return torch.cat(attended)
 
 

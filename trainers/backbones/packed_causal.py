@@ -15,7 +15,7 @@ from transformers import AttentionInterface, DynamicCache
 from transformers.cache_utils import DynamicLayer
 from transformers.masking_utils import AttentionMaskInterface
 
-from trainers.backbones.packed import groups_of_row, put_group, take_group
+from trainers.backbones.packed_row import groups_of_row, put_group, take_group
 
 PACKED_CAUSAL = "ablatune_packed_causal"  # its name among transformers' attentions
 SHORT = 64  # keys up to which attention is written out, in bfloat16 on a CPU, where SDPA takes more than twice as long

@@ -14,8 +14,8 @@ from torch.nn.functional import pad
 
 from heads.candidates import Reading
 from trainers.backbones.load import position_offset
-from trainers.backbones.packed import Group, packed_row
 from trainers.backbones.packed_causal import PACKED_CAUSAL, SHORT
+from trainers.backbones.packed_row import Group, packed_row
 from trainers.backbones.tree import pair_bias
 
 
@@ -35,7 +35,7 @@ class Forward:
     ) -> tuple[Tensor, np.ndarray]:
         """One pass, and the log-probabilities that are read of it, (R,) in float32; start tokens are in the cache.
 
-        groups are those of a packed row (trainers/backbones/packed.py).
+        groups are those of a packed row (trainers/backbones/packed_row.py).
         Plainly causal rows that are padded on the right need no mask: no token sees the padding after it.
         """
         mask, plain = None, causal and self.side == "right"

@@ -29,8 +29,8 @@ from heads.candidates import (
 )
 from heads.errors import InputError
 from heads.tree import split_common
-from trainers.backbones.packed import group_lengths
 from trainers.backbones.packed_causal import keep_start
+from trainers.backbones.packed_row import group_lengths
 from trainers.backbones.tree import REFUSALS, takes_trees, window
 from trainers.data.batches import evaluation_batches
 from trainers.zero_shot.forward import Forward
