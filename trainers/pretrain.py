@@ -10,8 +10,9 @@ from accelerate.utils import set_seed
 
 from heads.errors import InputError
 from trainers import checkpoints, tracking
+from trainers.backbones.init_checkpoint import init_backbone
 from trainers.backbones.load import draw_backbone, load_config, load_tokenizer
-from trainers.config import PretrainConfig, flat
+from trainers.config import BackboneConfig, PretrainConfig, flat
 from trainers.continuations import takes_cache
 from trainers.data.corpus import corpus_blocks
 from trainers.data.documents import key_of, name_of
@@ -60,6 +61,8 @@ def prepare(config: PretrainConfig, folder: Path, accelerator: Accelerator) -> t
         tokenizer = _tokenizer(config)
     set_seed(config.seed)
     backbone = draw_backbone(config.backbone, _changes(config, tokenizer))
+    if config.init_checkpoint is not None:
+        init_backbone(backbone.full, config.backbone, config.init_checkpoint)
     model = words_of(config.backbone, backbone, ("predictions", "seq_relationship"))
     with accelerator.main_process_first():
         curve = read_curve(config.curve, config.data, "fill_mask" if config.masked else "heuristic", n_ctx)
@@ -71,19 +74,21 @@ def prepare(config: PretrainConfig, folder: Path, accelerator: Accelerator) -> t
 
 
 def _tokenizer(config: PretrainConfig) -> Any:
-    """The one that is named, or one trained on the corpus."""
-    if config.tokenizer is not None:
-        return _named_tokenizer(config, config.tokenizer)
-    return corpus_tokenizer(config.corpus, "wordpiece" if config.masked else "bpe", config.train.n_ctx)
+    """The one that is named, that of the model which goes on, or one trained on the corpus."""
+    for key in ("tokenizer", "init_checkpoint"):
+        if (folder := getattr(config, key)) is not None:
+            return _named_tokenizer(config, key, folder)
+    return corpus_tokenizer(config.corpus, "wordpiece" if config.masked else "bpe", _positions(config))
 
 
-def _named_tokenizer(config: PretrainConfig, folder: str) -> Any:
+def _named_tokenizer(config: PretrainConfig, key: str, folder: str) -> Any:
     if not Path(folder).is_dir():
-        raise InputError(f"tokenizer={folder}: there is no such folder")
+        raise InputError(f"{key}={folder}: there is no such folder")
     found = load_tokenizer(replace(config.backbone, path=folder, revision=None))
     needed = ("cls_token", "sep_token", "mask_token") if config.masked else ("eos_token",)
     if lacking := [name for name in needed if getattr(found, name) is None]:
-        raise InputError(f"tokenizer={folder} has no {lacking[0]}: leave tokenizer= out to train one on the corpus")
+        raise InputError(f"{key}={folder} has no {lacking[0]}: leave {key}= out to train a tokenizer on the corpus")
+    found.model_max_length = _positions(config)
     return found
 
 
@@ -96,10 +101,21 @@ def _text(config: PretrainConfig, tokenizer: Any, held_out: bool) -> Text:
 
 
 def _changes(config: PretrainConfig, tokenizer: Any) -> dict[str, Any]:
-    """What the model's own config says of the tokenizer, and of its positions: none that is not trained."""
-    n_ctx = min(config.train.n_ctx, getattr(load_config(config.backbone), "max_position_embeddings", 10**6))
+    """What the model's own config says of the tokenizer, and of its positions."""
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
-    return {"vocab_size": len(tokenizer), "max_position_embeddings": n_ctx, "use_cache": False} | ids
+    return {"vocab_size": len(tokenizer), "max_position_embeddings": _positions(config), "use_cache": False} | ids
+
+
+def _positions(config: PretrainConfig) -> int:
+    """Positions of the model: none that is not trained, here or where its weights come from."""
+    n_ctx = min(config.train.n_ctx, _limit(config.backbone, 10**6))
+    if config.init_checkpoint is None:
+        return n_ctx
+    return max(n_ctx, _limit(replace(config.backbone, path=config.init_checkpoint, revision=None), 0))
+
+
+def _limit(config: BackboneConfig, default: int) -> int:
+    return getattr(load_config(config), "max_position_embeddings", default)
 
 
 def _add_points(run: TextRun, curve: Curve) -> None:

@@ -16,6 +16,7 @@ import torch
 from huggingface_hub import ModelCard
 from omegaconf import OmegaConf
 from safetensors import safe_open
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from heads.errors import InputError
@@ -190,6 +191,30 @@ def test_a_model_has_the_positions_that_it_was_trained_on(tmp_path):
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "model").config.n_positions == 64
 
 
+@pytest.mark.parametrize("backbone", ["tiny", "tiny_bert", "tiny_lstm"])
+def test_a_model_goes_on_from_another_on_longer_rows(tmp_path, backbone):
+    """At a learning rate of almost 0 it stays that model, with its tokenizer, and has positions for the longer rows."""
+    pretrain(compose(tmp_path / "short", f"backbone={backbone}", "train.n_ctx=16"))
+    asked = ("train.n_ctx=64", "optim.lr=1e-12", "train.max_steps=1", f"init_checkpoint={tmp_path / 'short' / 'model'}")
+    pretrain(compose(tmp_path / "long", f"backbone={backbone}", *asked))
+    first, second = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("short", "long"))
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        torch.testing.assert_close(second[name][: len(value)], value, rtol=0, atol=1e-9)
+    assert [name for name in first if first[name].shape != second[name].shape] == (
+        [] if backbone == "tiny_lstm" else [name for name in first if "position" in name]
+    )
+    assert AutoTokenizer.from_pretrained(tmp_path / "long" / "model").model_max_length == 64
+    assert "goes on from" in (tmp_path / "long" / "model" / "README.md").read_text()
+
+
+def test_a_model_goes_on_with_its_own_vocabulary(tmp_path):
+    pretrain(compose(tmp_path / "first", "backbone=tiny", "train.max_steps=1"))
+    asked = (f"init_checkpoint={tmp_path / 'first' / 'model'}", f"tokenizer={SHIPPED / 'mini_gpt'}")
+    with pytest.raises(InputError, match=r"of this vocabulary, type .*: .*embed.* is \(.* there and \(.* here$"):
+        pretrain(compose(tmp_path / "second", "backbone=tiny", *asked))
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_stopped_run_goes_on_and_ends_bit_equal(tmp_path, how):
     asked = ("train.max_steps=60", "train.checkpoint_every=3", "curve.tasks=[cola]", "curve.limit=8")
@@ -223,7 +248,16 @@ WRONG = {
     "no heuristic": (["curve.tasks=[mrpc]"], r"^curve.tasks: mrpc has no prompts.heuristic in its YAML: leave it out$"),
     "a tokenizer of the other kind": (
         ["backbone=tiny_bert", f"tokenizer={SHIPPED / 'tiny_gpt'}"],
-        r"^tokenizer=.*tiny_gpt has no cls_token: leave tokenizer= out to train one on the corpus$",
+        r"^tokenizer=.*tiny_gpt has no cls_token: leave tokenizer= out to train a tokenizer on the corpus$",
+    ),
+    "no such model to go on from": (["init_checkpoint=gone"], r"^init_checkpoint=gone: there is no such folder$"),
+    "weights of another model": (
+        ["backbone=tiny", f"init_checkpoint={SHIPPED / 'mini_gpt'}"],
+        r"^init_checkpoint=.*mini_gpt is not a tiny of this vocabulary, type its own backbone=: .* one of them alone$",
+    ),
+    "a model without weights": (
+        ["backbone=tiny_bert", f"init_checkpoint={SHIPPED / 'tiny_bert'}"],
+        r"^init_checkpoint=.*tiny_bert: the weights cannot be read \(.*\): check the folder$",
     ),
     "no such tokenizer": (["tokenizer=gone"], r"^tokenizer=gone: there is no such folder$"),
     "too long a block": (["train.n_ctx=2000"], r"^train.n_ctx=2000, and tiny has positions for 512 tokens: lower it$"),

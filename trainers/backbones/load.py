@@ -6,7 +6,7 @@ float32.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,18 +93,31 @@ def load_backbone(config: BackboneConfig, *, lm: bool = False) -> Backbone:
     return once(
         "weights",
         lambda: [*content_of(config), masked_lm],
-        lambda: _load_backbone(config, masked_lm),
+        lambda: _load_backbone(config, AutoModelForMaskedLM if masked_lm else AUTO[config.family]),
         keep=lambda _: torch.equal(torch.get_rng_state(), drawn_from),  # nothing, such as a pooler, was drawn
         n_bytes=lambda backbone: sum(p.numel() * p.element_size() for p in backbone.full.parameters()),
     )
 
 
-def _load_backbone(config: BackboneConfig, masked_lm: bool) -> Backbone:
+def load_for_pretraining(config: BackboneConfig) -> Backbone:
+    """The backbone's weights with all heads that pretraining has.
+
+    Raises:
+        InputError: they cannot be read.
+    """
+    return _load_backbone(replace(config, weights="pretrained"), _for_pretraining(config))
+
+
+def _for_pretraining(config: BackboneConfig) -> Any:
+    """A bidirectional model has the heads for masked words and for the next sentence."""
+    return AutoModelForPreTraining if config.family == "bidirectional" else AutoModelForCausalLM
+
+
+def _load_backbone(config: BackboneConfig, auto: Any) -> Backbone:
     hf_config = load_config(config)
     if hf_config.is_encoder_decoder != (config.family == "encoder_decoder"):
         found = "those of an encoder-decoder" if hf_config.is_encoder_decoder else "not those of an encoder-decoder"
         raise _wrong_family(config, hf_config.model_type, found)
-    auto = AutoModelForMaskedLM if masked_lm else AUTO[config.family]
     fast, extra = _attention(config, hf_config)
     if config.weights == "random":
         try:
@@ -146,9 +159,8 @@ def draw_backbone(config: BackboneConfig, changes: Mapping[str, Any]) -> Backbon
     for key, value in changes.items():
         setattr(hf_config, key, value)
     fast, extra = _attention(config, hf_config)
-    auto = AutoModelForPreTraining if config.family == "bidirectional" else AutoModelForCausalLM
     try:
-        full = auto.from_config(hf_config, dtype=torch.float32, **extra)
+        full = _for_pretraining(config).from_config(hf_config, dtype=torch.float32, **extra)
     except (ValueError, ImportError) as error:
         raise _unreadable(config, "model", error) from error
     if fast:

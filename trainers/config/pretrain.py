@@ -69,7 +69,10 @@ class PretrainConfig:
     tracking: TrackingConfig = MISSING
     head: HeadConfig = MISSING  # a backbone's file chooses it for fine-tuning; it is not read here, nor is objective
     objective: ObjectiveConfig = MISSING
-    tokenizer: str | None = None  # a folder with a tokenizer; null trains one on the corpus
+    init_checkpoint: str | None = (
+        None  # folder of a pretrained model that goes on from its weights; null draws new ones
+    )
+    tokenizer: str | None = None  # a folder with a tokenizer; null is init_checkpoint's, or trains one on the corpus
     seed: int = 0
     # no, bf16, fp16; null is what accelerate was told, else bf16 where the hardware multiplies in it
     mixed_precision: str | None = None
