@@ -23,6 +23,7 @@ def model_card(config: PretrainConfig, result: dict[str, Any], model_type: str) 
         "parameters": f"{train['parameters']:,}",
         "objective": learned,
         "tokens": f"{train['tokens']:,} in {train['epochs']:.2f} passes over the text",
+        **({"positions": "sinusoids at the start, then learned"} if config.positions == "sinusoidal" else {}),
         **({"goes on from": config.init_checkpoint} if config.init_checkpoint else {}),
         "updates": f"{train['steps']:,} of {config.train.batch_size} x {config.train.n_ctx} tokens",
         "optimizer": f"{optim.name}, learning rate {optim.lr:g}, {optim.schedule}, warm-up {optim.warmup:g}, "

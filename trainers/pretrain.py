@@ -12,6 +12,7 @@ from heads.errors import InputError
 from trainers import checkpoints, tracking
 from trainers.backbones.init_checkpoint import init_backbone
 from trainers.backbones.load import draw_backbone, load_config, load_tokenizer
+from trainers.backbones.positions import start_as_sinusoids
 from trainers.config import BackboneConfig, PretrainConfig, flat
 from trainers.continuations import takes_cache
 from trainers.data.corpus import corpus_blocks
@@ -61,6 +62,8 @@ def prepare(config: PretrainConfig, folder: Path, accelerator: Accelerator) -> t
         tokenizer = _tokenizer(config)
     set_seed(config.seed)
     backbone = draw_backbone(config.backbone, _changes(config, tokenizer))
+    if config.positions == "sinusoidal":
+        start_as_sinusoids(backbone.full, config.backbone.name)
     if config.init_checkpoint is not None:
         init_backbone(backbone.full, config.backbone, config.init_checkpoint)
     model = words_of(config.backbone, backbone, ("predictions", "seq_relationship"))

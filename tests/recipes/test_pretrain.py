@@ -208,6 +208,18 @@ def test_a_model_goes_on_from_another_on_longer_rows(tmp_path, backbone):
     assert "goes on from" in (tmp_path / "long" / "model" / "README.md").read_text()
 
 
+@pytest.mark.parametrize("backbone", ["tiny", "tiny_bert"])
+def test_positions_start_as_sinusoids(tmp_path, backbone):
+    asked = ("positions=sinusoidal", "train.max_steps=1", "optim.lr=1e-12")
+    pretrain(compose(tmp_path, f"backbone={backbone}", *asked))
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    [table] = [value for name, value in weights.items() if "position" in name]
+    # the sine of the first dimension turns by one radian a position
+    sine, cosine = table[:, 0] / (2**0.5 * 0.02), table[:, 1] / (2**0.5 * 0.02)
+    torch.testing.assert_close(sine, torch.arange(64).sin(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(cosine, torch.arange(64).cos(), rtol=0, atol=1e-5)
+
+
 def test_a_model_goes_on_with_its_own_vocabulary(tmp_path):
     pretrain(compose(tmp_path / "first", "backbone=tiny", "train.max_steps=1"))
     asked = (f"init_checkpoint={tmp_path / 'first' / 'model'}", f"tokenizer={SHIPPED / 'mini_gpt'}")
@@ -249,6 +261,10 @@ WRONG = {
     "a tokenizer of the other kind": (
         ["backbone=tiny_bert", f"tokenizer={SHIPPED / 'tiny_gpt'}"],
         r"^tokenizer=.*tiny_gpt has no cls_token: leave tokenizer= out to train a tokenizer on the corpus$",
+    ),
+    "no learned positions": (
+        ["backbone=tiny_lstm", "positions=sinusoidal"],
+        r"^positions=sinusoidal: tiny_lstm has no table of learned positions: leave it out$",
     ),
     "no such model to go on from": (["init_checkpoint=gone"], r"^init_checkpoint=gone: there is no such folder$"),
     "weights of another model": (

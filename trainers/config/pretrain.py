@@ -69,6 +69,8 @@ class PretrainConfig:
     tracking: TrackingConfig = MISSING
     head: HeadConfig = MISSING  # a backbone's file chooses it for fine-tuning; it is not read here, nor is objective
     objective: ObjectiveConfig = MISSING
+    # what a table of learned positions starts from: normal, drawn as all weights are, or sinusoidal
+    positions: str = "normal"
     init_checkpoint: str | None = (
         None  # folder of a pretrained model that goes on from its weights; null draws new ones
     )
@@ -83,6 +85,7 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         """What crosses nodes."""
         check_run(self.seed, self.mixed_precision)
+        choose(dict.fromkeys(("normal", "sinusoidal")), self.positions, what="start of positions", where="positions")
         choose(dict.fromkeys(("float32", "float16", "bfloat16")), self.save_dtype, what="type", where="save_dtype")
         need(
             set(self.curve.splits) <= set(self.curve.tasks),
