@@ -34,8 +34,8 @@ def start_as_sinusoids(full: PreTrainedModel, name: str) -> None:
 def sinusoids(n_positions: int, width: int) -> torch.Tensor:
     """Sine and cosine of each position at wavelengths from 2 pi to 10,000 * 2 pi, (P, D), between -1 and 1.
 
-    >>> sinusoids(2, 4).round(decimals=2).tolist()
-    [[0.0, 1.0, 0.0, 1.0], [0.84, 0.54, 0.01, 1.0]]
+    >>> (sinusoids(2, 4) * 100).int().tolist()
+    [[0, 100, 0, 100], [84, 54, 0, 99]]
     """
     angles_PF = torch.outer(torch.arange(n_positions), 10_000.0 ** -(torch.arange(0, width, 2) / width))
     return torch.stack([angles_PF.sin(), angles_PF.cos()], dim=-1).flatten(1)[:, :width]
