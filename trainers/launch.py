@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -93,6 +94,7 @@ def recipe(
                 if not (asked.hydra_help or asked.shell_completion or asked.info):
                     check_overrides(asked.overrides, entry, kind, asked.multirun or search)
                     _say_swept(asked.overrides)
+                _compose_once(asked.overrides)
                 if search and not asked.cfg:
                     merged = OmegaConf.merge(OmegaConf.structured(SearchConfig), OmegaConf.from_dotlist(own))
                     settings = OmegaConf.to_object(merged)
@@ -112,6 +114,12 @@ def _say_swept(overrides: list[str]) -> None:
     if swept := swept_keys(overrides):
         last = sys.argv.index(overrides[-1])
         sys.argv.insert(last + 1, f"++hydra.callbacks.cells.swept=[{','.join(swept)}]")
+
+
+def _compose_once(overrides: list[str]) -> None:
+    """Spare Hydra the composition by which it learns whether this is a multirun, where the command line says it."""
+    if not any(override.lstrip("+").startswith("hydra.mode=") for override in overrides):
+        Hydra.get_mode = lambda self, config_name, overrides: None  # what it finds where no file of conf/ says it
 
 
 def of_the_search(args: list[str]) -> list[str]:
