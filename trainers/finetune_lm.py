@@ -11,7 +11,7 @@ from accelerate.utils import set_seed
 from heads.errors import InputError
 from trainers import checkpoints, tracking
 from trainers.adapters import add_adapter
-from trainers.backbones.load import n_positions
+from trainers.backbones.load import check_context, n_positions
 from trainers.config import LmConfig, flat
 from trainers.continuations import Piece, draw_pieces, takes_cache, write_continuations
 from trainers.data.corpus import Blocks, corpus_blocks
@@ -64,6 +64,7 @@ def _prepare(config: LmConfig, folder: Path, accelerator: Accelerator) -> Starte
     """Pretrained weights with their own tokenizer, the text in its tokens, optimizer."""
     set_seed(config.seed)
     tokenizer, backbone, model = open_language_model(config.backbone)
+    check_context("train.n_ctx", config.train.n_ctx, config.backbone, backbone.base)
     asked = config.continuations
     if asked.prompt_tokens + asked.max_new_tokens > n_positions(backbone.base):
         raise InputError(

@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from trainers import checkpoints
-from trainers.backbones.load import Backbone, check_context
+from trainers.backbones.load import Backbone
 from trainers.config import TextConfig
 from trainers.data.batches import epoch_updates
 from trainers.data.pairs import Text
@@ -53,15 +53,10 @@ def prepare_text_run(
     text: Text,
     held_out: Text,
 ) -> TextRun:
-    """Optimizer and schedule over the model's parameters, ready for the first update.
-
-    Raises:
-        InputError: the backbone has no positions for a whole block.
-    """
+    """Optimizer and schedule over the model's parameters, ready for the first update."""
     if accelerator.is_main_process:
         # token files are called by what they hold
         check_source(folder, [one.tokens.file.parent.name for one in (text, held_out)], "on another text or tokenizer")
-    check_context("train.n_ctx", config.train.n_ctx, config.backbone, backbone.base)
     decay = config.optim.weight_decay
     groups = param_groups(list(model.named_parameters()), lr=config.optim.lr, weight_decay=decay)
     training, n_updates = prepare_training(

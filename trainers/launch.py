@@ -5,7 +5,9 @@ Overrides are checked first (overrides.py), before Hydra composes and long befor
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -94,13 +96,13 @@ def recipe(
                 if not (asked.hydra_help or asked.shell_completion or asked.info):
                     check_overrides(asked.overrides, entry, kind, asked.multirun or search)
                     _say_swept(asked.overrides)
-                _compose_once(asked.overrides)
                 if search and not asked.cfg:
                     merged = OmegaConf.merge(OmegaConf.structured(SearchConfig), OmegaConf.from_dotlist(own))
                     settings = OmegaConf.to_object(merged)
                     assert isinstance(settings, SearchConfig)
                     return run_search(settings, asked.overrides, CONF, entry, task)
-                hydra.main(version_base="1.3", config_path=str(CONF), config_name=entry)(task)()
+                with _composed_once(asked):
+                    hydra.main(version_base="1.3", config_path=str(CONF), config_name=entry)(task)()
             except (InputError, HydraException, OmegaConfBaseException) as error:
                 fail(error)
 
@@ -116,10 +118,16 @@ def _say_swept(overrides: list[str]) -> None:
         sys.argv.insert(last + 1, f"++hydra.callbacks.cells.swept=[{','.join(swept)}]")
 
 
-def _compose_once(overrides: list[str]) -> None:
+@contextmanager
+def _composed_once(asked: Namespace) -> Iterator[None]:
     """Spare Hydra the composition by which it learns whether this is a multirun, where the command line says it."""
-    if not any(override.lstrip("+").startswith("hydra.mode=") for override in overrides):
-        Hydra.get_mode = lambda self, config_name, overrides: None  # what it finds where no file of conf/ says it
+    of_hydra = Hydra.get_mode
+    if not (asked.config_dir or asked.config_name or any("hydra.mode=" in override for override in asked.overrides)):
+        Hydra.get_mode = lambda self, config_name, overrides: None  # as where no file says it: none of conf/ does
+    try:
+        yield
+    finally:
+        Hydra.get_mode = of_hydra
 
 
 def of_the_search(args: list[str]) -> list[str]:

@@ -23,8 +23,7 @@ def model_card(config: PretrainConfig, result: dict[str, Any], model_type: str) 
         "parameters": f"{train['parameters']:,}",
         "objective": learned,
         "tokens": f"{train['tokens']:,} in {train['epochs']:.2f} passes over the text",
-        **({"positions": "sinusoids at the start, then learned"} if config.positions == "sinusoidal" else {}),
-        **({"goes on from": config.init_checkpoint} if config.init_checkpoint else {}),
+        **_start(config),
         "updates": f"{train['steps']:,} of {config.train.batch_size} x {config.train.n_ctx} tokens",
         "optimizer": f"{optim.name}, learning rate {optim.lr:g}, {optim.schedule}, warm-up {optim.warmup:g}, "
         f"weight decay {optim.weight_decay:g}",
@@ -55,3 +54,11 @@ A language model pretrained by ablatune's `recipes/pretrain.py`. It opens with `
 
 Versions: {versions}.
 """
+
+
+def _start(config: PretrainConfig) -> dict[str, str]:
+    """What the weights were before the first update, where they were not drawn."""
+    sinusoidal = config.positions == "sinusoidal"
+    if config.init_checkpoint is not None:
+        return {"goes on from": config.init_checkpoint + (", further positions from sinusoids" if sinusoidal else "")}
+    return {"positions": "sinusoids at the start, then learned"} if sinusoidal else {}

@@ -10,10 +10,10 @@ from accelerate.utils import set_seed
 
 from heads.errors import InputError
 from trainers import checkpoints, tracking
-from trainers.backbones.init_checkpoint import init_backbone
-from trainers.backbones.load import draw_backbone, load_config, load_tokenizer
-from trainers.backbones.positions import start_as_sinusoids
-from trainers.config import BackboneConfig, PretrainConfig, flat
+from trainers.backbones.load import Backbone, check_context, load_config, load_tokenizer
+from trainers.backbones.pretraining import continue_backbone, draw_backbone
+from trainers.build import check_ids
+from trainers.config import PretrainConfig, flat
 from trainers.continuations import takes_cache
 from trainers.data.corpus import corpus_blocks
 from trainers.data.documents import key_of, name_of
@@ -47,6 +47,8 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     Raises:
         InputError: something the user typed or supplied is wrong.
     """
+    if config.init_checkpoint is not None:
+        check_init_checkpoint(config)
     with open_run(config) as (config, folder, accelerator):
         run, curve = prepare(config, folder, accelerator)
         resume(run.training, folder, config.train, run.n_updates, ["log.jsonl", CURVE])
@@ -61,12 +63,10 @@ def prepare(config: PretrainConfig, folder: Path, accelerator: Accelerator) -> t
     with accelerator.main_process_first():  # the others find what the first has made
         tokenizer = _tokenizer(config)
     set_seed(config.seed)
-    backbone = draw_backbone(config.backbone, _changes(config, tokenizer))
-    if config.positions == "sinusoidal":
-        start_as_sinusoids(backbone.full, config.backbone.name)
-    if config.init_checkpoint is not None:
-        init_backbone(backbone.full, config.backbone, config.init_checkpoint)
+    backbone = _backbone(config, tokenizer)
+    tokenizer.model_max_length = getattr(backbone.base.config, "max_position_embeddings", n_ctx)
     model = words_of(config.backbone, backbone, ("predictions", "seq_relationship"))
+    check_context("train.n_ctx", n_ctx, config.backbone, backbone.base)
     with accelerator.main_process_first():
         curve = read_curve(config.curve, config.data, "fill_mask" if config.masked else "heuristic", n_ctx)
         text = _text(config, tokenizer, held_out=False)
@@ -76,23 +76,52 @@ def prepare(config: PretrainConfig, folder: Path, accelerator: Accelerator) -> t
     return run, curve
 
 
+def check_init_checkpoint(config: PretrainConfig) -> None:
+    """Make sure that a model which goes on is one, and stays where it is.
+
+    Raises:
+        InputError: its folder lacks a file, or overwrite=true would set it aside.
+    """
+    folder = Path(config.init_checkpoint or "")
+    where = f"init_checkpoint={config.init_checkpoint}"
+    for pattern in ("config.json", "tokenizer*.json", "*.safetensors"):
+        if not any(folder.glob(pattern)):
+            raise InputError(
+                f"{where} has no {pattern}: give a folder with a model and its tokenizer, such as RUN/model"
+            )
+    if config.overwrite and folder.resolve().is_relative_to(Path(config.run_dir).resolve()):
+        raise InputError(f"{where} is in the run_dir that overwrite=true sets aside: type another run_dir=")
+
+
 def _tokenizer(config: PretrainConfig) -> Any:
     """The one that is named, that of the model which goes on, or one trained on the corpus."""
-    for key in ("tokenizer", "init_checkpoint"):
-        if (folder := getattr(config, key)) is not None:
-            return _named_tokenizer(config, key, folder)
-    return corpus_tokenizer(config.corpus, "wordpiece" if config.masked else "bpe", _positions(config))
-
-
-def _named_tokenizer(config: PretrainConfig, key: str, folder: str) -> Any:
+    folder = config.init_checkpoint or config.tokenizer
+    if folder is None:
+        return corpus_tokenizer(config.corpus, "wordpiece" if config.masked else "bpe", config.train.n_ctx)
     if not Path(folder).is_dir():
-        raise InputError(f"{key}={folder}: there is no such folder")
+        raise InputError(f"tokenizer={folder}: there is no such folder")
     found = load_tokenizer(replace(config.backbone, path=folder, revision=None))
     needed = ("cls_token", "sep_token", "mask_token") if config.masked else ("eos_token",)
     if lacking := [name for name in needed if getattr(found, name) is None]:
-        raise InputError(f"{key}={folder} has no {lacking[0]}: leave {key}= out to train a tokenizer on the corpus")
-    found.model_max_length = _positions(config)
+        raise InputError(
+            f"the tokenizer in {folder} has no {lacking[0]}: leave tokenizer= out to train one on the corpus, "
+            "or give an init_checkpoint= of the backbone's family"
+        )
     return found
+
+
+def _backbone(config: PretrainConfig, tokenizer: Any) -> Backbone:
+    """A model that goes on as it is, with positions for longer rows, or one with new weights for this tokenizer."""
+    sinusoidal = config.positions == "sinusoidal"
+    if config.init_checkpoint is not None:
+        found = continue_backbone(config.backbone, config.init_checkpoint, config.train.n_ctx, sinusoidal=sinusoidal)
+        check_ids(tokenizer, found, config.backbone.name)
+        return found
+    limit = getattr(load_config(config.backbone), "max_position_embeddings", config.train.n_ctx)
+    changes = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    # no position that is not trained
+    changes |= {"vocab_size": len(tokenizer), "max_position_embeddings": min(config.train.n_ctx, limit)}
+    return draw_backbone(config.backbone, changes, sinusoidal=sinusoidal)
 
 
 def _text(config: PretrainConfig, tokenizer: Any, held_out: bool) -> Text:
@@ -101,24 +130,6 @@ def _text(config: PretrainConfig, tokenizer: Any, held_out: bool) -> Text:
         return blocks
     source = f"{key_of(config.corpus, held_out)}={name_of(config.corpus, held_out)}"
     return masked_pairs(blocks, tokenizer, config.train.n_ctx, config.seed, source)
-
-
-def _changes(config: PretrainConfig, tokenizer: Any) -> dict[str, Any]:
-    """What the model's own config says of the tokenizer, and of its positions."""
-    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
-    return {"vocab_size": len(tokenizer), "max_position_embeddings": _positions(config), "use_cache": False} | ids
-
-
-def _positions(config: PretrainConfig) -> int:
-    """Positions of the model: none that is not trained, here or where its weights come from."""
-    n_ctx = min(config.train.n_ctx, _limit(config.backbone, 10**6))
-    if config.init_checkpoint is None:
-        return n_ctx
-    return max(n_ctx, _limit(replace(config.backbone, path=config.init_checkpoint, revision=None), 0))
-
-
-def _limit(config: BackboneConfig, default: int) -> int:
-    return getattr(load_config(config), "max_position_embeddings", default)
 
 
 def _add_points(run: TextRun, curve: Curve) -> None:

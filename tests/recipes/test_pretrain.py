@@ -194,18 +194,33 @@ def test_a_model_has_the_positions_that_it_was_trained_on(tmp_path):
 @pytest.mark.parametrize("backbone", ["tiny", "tiny_bert", "tiny_lstm"])
 def test_a_model_goes_on_from_another_on_longer_rows(tmp_path, backbone):
     """At a learning rate of almost 0 it stays that model, with its tokenizer, and has positions for the longer rows."""
-    pretrain(compose(tmp_path / "short", f"backbone={backbone}", "train.n_ctx=16"))
-    asked = ("train.n_ctx=64", "optim.lr=1e-12", "train.max_steps=1", f"init_checkpoint={tmp_path / 'short' / 'model'}")
-    pretrain(compose(tmp_path / "long", f"backbone={backbone}", *asked))
-    first, second = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("short", "long"))
-    assert first.keys() == second.keys()
-    for name, value in first.items():
-        torch.testing.assert_close(second[name][: len(value)], value, rtol=0, atol=1e-9)
-    assert [name for name in first if first[name].shape != second[name].shape] == (
-        [] if backbone == "tiny_lstm" else [name for name in first if "position" in name]
+    pretrain(compose(tmp_path / "short", f"backbone={backbone}", "train.n_ctx=16", "corpus.vocab_size=500"))
+    asked = ("optim.lr=1e-12", "train.max_steps=1", f"init_checkpoint={tmp_path / 'short' / 'model'}")
+    for name, n_ctx in (("long", 64), ("shorter", 8)):
+        pretrain(compose(tmp_path / name, f"backbone={backbone}", f"train.n_ctx={n_ctx}", *asked))
+        n_positions = max(n_ctx, 16)
+        first, second = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("short", name))
+        assert first.keys() == second.keys()
+        for key, value in first.items():
+            torch.testing.assert_close(second[key][: len(value)], value, rtol=0, atol=1e-9)
+            grows = "position" in key and n_positions > 16
+            assert len(second[key]) == (n_positions if grows else len(value))
+        ours, theirs = (AutoTokenizer.from_pretrained(tmp_path / run / "model") for run in (name, "short"))
+        assert ours.get_vocab() == theirs.get_vocab()
+        assert ours.model_max_length == n_positions
+        assert f"goes on from | {tmp_path}" in (tmp_path / name / "model" / "README.md").read_text()
+
+
+def test_positions_that_a_model_lacks_go_on_as_sinusoids(tmp_path):
+    pretrain(compose(tmp_path / "short", "backbone=tiny", "train.n_ctx=16"))
+    asked = ("optim.lr=1e-12", "train.max_steps=1", "positions=sinusoidal")
+    pretrain(compose(tmp_path / "long", "backbone=tiny", *asked, f"init_checkpoint={tmp_path / 'short' / 'model'}"))
+    short, long = (
+        next(value for key, value in load_file(tmp_path / run / "model" / "model.safetensors").items() if "pos" in key)
+        for run in ("short", "long")
     )
-    assert AutoTokenizer.from_pretrained(tmp_path / "long" / "model").model_max_length == 64
-    assert "goes on from" in (tmp_path / "long" / "model" / "README.md").read_text()
+    torch.testing.assert_close(long[:16], short, rtol=0, atol=1e-9)
+    torch.testing.assert_close(long[16:, 0] / (2**0.5 * 0.02), torch.arange(16, 64).sin(), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("backbone", ["tiny", "tiny_bert"])
@@ -218,13 +233,6 @@ def test_positions_start_as_sinusoids(tmp_path, backbone):
     sine, cosine = table[:, 0] / (2**0.5 * 0.02), table[:, 1] / (2**0.5 * 0.02)
     torch.testing.assert_close(sine, torch.arange(64).sin(), rtol=0, atol=1e-5)
     torch.testing.assert_close(cosine, torch.arange(64).cos(), rtol=0, atol=1e-5)
-
-
-def test_a_model_goes_on_with_its_own_vocabulary(tmp_path):
-    pretrain(compose(tmp_path / "first", "backbone=tiny", "train.max_steps=1"))
-    asked = (f"init_checkpoint={tmp_path / 'first' / 'model'}", f"tokenizer={SHIPPED / 'mini_gpt'}")
-    with pytest.raises(InputError, match=r"of this vocabulary, type .*: .*embed.* is \(.* there and \(.* here$"):
-        pretrain(compose(tmp_path / "second", "backbone=tiny", *asked))
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
@@ -260,23 +268,32 @@ WRONG = {
     "no heuristic": (["curve.tasks=[mrpc]"], r"^curve.tasks: mrpc has no prompts.heuristic in its YAML: leave it out$"),
     "a tokenizer of the other kind": (
         ["backbone=tiny_bert", f"tokenizer={SHIPPED / 'tiny_gpt'}"],
-        r"^tokenizer=.*tiny_gpt has no cls_token: leave tokenizer= out to train a tokenizer on the corpus$",
+        r"^the tokenizer in .*tiny_gpt has no cls_token: leave tokenizer= out to train one on the corpus, or",
     ),
     "no learned positions": (
         ["backbone=tiny_lstm", "positions=sinusoidal"],
         r"^positions=sinusoidal: tiny_lstm has no table of learned positions: leave it out$",
     ),
-    "no such model to go on from": (["init_checkpoint=gone"], r"^init_checkpoint=gone: there is no such folder$"),
-    "weights of another model": (
-        ["backbone=tiny", f"init_checkpoint={SHIPPED / 'mini_gpt'}"],
-        r"^init_checkpoint=.*mini_gpt is not a tiny of this vocabulary, type its own backbone=: .* one of them alone$",
+    "no such model to go on from": (
+        ["init_checkpoint=gone"],
+        r"^init_checkpoint=gone has no config.json: give a folder with a model and its tokenizer, such as RUN/model$",
     ),
     "a model without weights": (
         ["backbone=tiny_bert", f"init_checkpoint={SHIPPED / 'tiny_bert'}"],
-        r"^init_checkpoint=.*tiny_bert: the weights cannot be read \(.*\): check the folder$",
+        r"^init_checkpoint=.*tiny_bert has no \*.safetensors: give a folder with a model",
     ),
-    "no such tokenizer": (["tokenizer=gone"], r"^tokenizer=gone: there is no such folder$"),
-    "too long a block": (["train.n_ctx=2000"], r"^train.n_ctx=2000, and tiny has positions for 512 tokens: lower it$"),
+    "a model of the other kind": (
+        ["backbone=tiny_bert", f"init_checkpoint={SHIPPED / 'mini_gpt'}"],
+        r"^the tokenizer in .*mini_gpt has no cls_token: .* or give an init_checkpoint= of the backbone's family$",
+    ),
+    "a model to go on from that would be set aside": (
+        ["overwrite=true", f"init_checkpoint={SHIPPED / 'mini_gpt'}", f"run_dir={SHIPPED}"],
+        r"^init_checkpoint=.*mini_gpt is in the run_dir that overwrite=true sets aside: type another run_dir=$",
+    ),
+    "a tokenizer beside it": (
+        [f"init_checkpoint={SHIPPED / 'mini_gpt'}", f"tokenizer={SHIPPED / 'mini_lstm'}"],
+        r"^init_checkpoint=.*mini_gpt goes on with its own tokenizer: leave tokenizer= out$",
+    ),
 }
 
 

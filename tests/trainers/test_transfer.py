@@ -6,7 +6,8 @@ from accelerate.utils import set_seed
 from transformers import AutoModel, AutoModelForCausalLM
 
 from heads.errors import InputError
-from trainers.backbones.load import draw_backbone, load_backbone
+from trainers.backbones.load import load_backbone
+from trainers.backbones.pretraining import draw_backbone
 from trainers.backbones.transfer import add_embeddings, check_count, freeze, keep_layers, layer_of, n_layers
 from trainers.build import assemble, lay_foundation
 from trainers.config import BackboneConfig

@@ -5,8 +5,7 @@ token ids into hidden states; for an encoder and for an encoder-decoder both are
 float32.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
-    AutoModelForPreTraining,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
     PretrainedConfig,
@@ -57,7 +55,7 @@ def load_tokenizer(config: BackboneConfig) -> PreTrainedTokenizerBase:
         try:
             return AutoTokenizer.from_pretrained(_source(config), **_options(config))
         except (OSError, ValueError, ImportError) as error:
-            raise _unreadable(config, "tokenizer", error) from error
+            raise unreadable(config, "tokenizer", error) from error
 
     return once("tokenizer", lambda: content_of(config), read)
 
@@ -71,7 +69,7 @@ def load_config(config: BackboneConfig) -> PretrainedConfig:
     try:
         found = AutoConfig.from_pretrained(_source(config), **_options(config))
     except (OSError, ValueError) as error:
-        raise _unreadable(config, "config", error) from error
+        raise unreadable(config, "config", error) from error
     found.use_cache = False
     if config.dropout is not None:
         for key, value in found.to_dict().items():
@@ -93,37 +91,24 @@ def load_backbone(config: BackboneConfig, *, lm: bool = False) -> Backbone:
     return once(
         "weights",
         lambda: [*content_of(config), masked_lm],
-        lambda: _load_backbone(config, AutoModelForMaskedLM if masked_lm else AUTO[config.family]),
+        lambda: read_weights(config, AutoModelForMaskedLM if masked_lm else AUTO[config.family]),
         keep=lambda _: torch.equal(torch.get_rng_state(), drawn_from),  # nothing, such as a pooler, was drawn
         n_bytes=lambda backbone: sum(p.numel() * p.element_size() for p in backbone.full.parameters()),
     )
 
 
-def load_for_pretraining(config: BackboneConfig) -> Backbone:
-    """The backbone's weights with all heads that pretraining has.
-
-    Raises:
-        InputError: they cannot be read.
-    """
-    return _load_backbone(replace(config, weights="pretrained"), _for_pretraining(config))
-
-
-def _for_pretraining(config: BackboneConfig) -> Any:
-    """A bidirectional model has the heads for masked words and for the next sentence."""
-    return AutoModelForPreTraining if config.family == "bidirectional" else AutoModelForCausalLM
-
-
-def _load_backbone(config: BackboneConfig, auto: Any) -> Backbone:
+def read_weights(config: BackboneConfig, auto: Any) -> Backbone:
+    """As load_backbone, with the heads of that Auto class."""
     hf_config = load_config(config)
     if hf_config.is_encoder_decoder != (config.family == "encoder_decoder"):
         found = "those of an encoder-decoder" if hf_config.is_encoder_decoder else "not those of an encoder-decoder"
         raise _wrong_family(config, hf_config.model_type, found)
-    fast, extra = _attention(config, hf_config)
+    fast, extra = attention_of(config, hf_config)
     if config.weights == "random":
         try:
             full, missing = auto.from_config(hf_config, dtype=torch.float32, **extra), []
         except (ValueError, ImportError) as error:
-            raise _unreadable(config, "model", error) from error
+            raise unreadable(config, "model", error) from error
     else:
         shown = logging.get_verbosity()
         logging.set_verbosity_error()  # the table of unused keys; what is missing is in the result
@@ -137,7 +122,7 @@ def _load_backbone(config: BackboneConfig, auto: Any) -> Backbone:
                 **_options(config),
             )
         except (OSError, ValueError, ImportError, RuntimeError) as error:
-            raise _unreadable(config, "weights", error) from error
+            raise unreadable(config, "weights", error) from error
         finally:
             logging.set_verbosity(shown)
         missing = sorted(info["missing_keys"])
@@ -147,29 +132,7 @@ def _load_backbone(config: BackboneConfig, auto: Any) -> Backbone:
     return Backbone(full, full if hf_config.is_encoder_decoder else full.base_model, missing)
 
 
-def draw_backbone(config: BackboneConfig, changes: Mapping[str, Any]) -> Backbone:
-    """The backbone before pretraining: its own config with some changes, such as a vocabulary, and new weights.
-
-    A bidirectional one has the heads for masked words and for the next sentence.
-
-    Raises:
-        InputError: its config cannot be read, or no such model can be made of it.
-    """
-    hf_config = load_config(config)
-    for key, value in changes.items():
-        setattr(hf_config, key, value)
-    fast, extra = _attention(config, hf_config)
-    try:
-        full = _for_pretraining(config).from_config(hf_config, dtype=torch.float32, **extra)
-    except (ValueError, ImportError) as error:
-        raise _unreadable(config, "model", error) from error
-    if fast:
-        use_fast_attention(full)
-    use_fast_dropout(full)
-    return Backbone(full, full.base_model, [])
-
-
-def _attention(config: BackboneConfig, hf_config: PretrainedConfig) -> tuple[bool, dict[str, Any]]:
+def attention_of(config: BackboneConfig, hf_config: PretrainedConfig) -> tuple[bool, dict[str, Any]]:
     """Whether our attention takes the place of GPT-1's, and what transformers is told otherwise."""
     # transformers has no sdpa for GPT-1, and refuses it
     fast = hf_config.model_type == "openai-gpt" and config.attention in (None, "sdpa")
@@ -259,7 +222,8 @@ def _options(config: BackboneConfig) -> dict[str, Any]:
     return {"revision": config.revision or "main", "trust_remote_code": config.trust_remote_code}
 
 
-def _unreadable(config: BackboneConfig, what: str, error: Exception) -> InputError:
+def unreadable(config: BackboneConfig, what: str, error: Exception) -> InputError:
+    """What to say where transformers cannot read a backbone's part."""
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     where = f"backbone.path={config.path}" if config.path else f"backbone {config.name} ({config.hub})"
     remedy = "check the folder" if config.path else "check the network, or give its folder by backbone.path=DIR"

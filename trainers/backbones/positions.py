@@ -1,7 +1,7 @@
 """Learned positions that start as sinusoids.
 
-Attending to the word before is then one rotation, the same at every position, that all positions learn together
-(Vaswani et al. 2017, section 3.5); from drawn ones it is learned at each position apart.
+Attending to the word before is then one rotation, the same at every position, which all positions learn together
+(Vaswani et al. 2017, section 3.5); from drawn ones each position learns it apart.
 """
 
 import torch
@@ -12,23 +12,18 @@ from heads.errors import InputError
 
 
 def start_as_sinusoids(full: PreTrainedModel, name: str) -> None:
-    """Put sinusoids into the table of positions, of the same standard deviation as what was drawn there.
+    """Put sinusoids into the table of positions, of the same root mean square as what is drawn there.
 
     Raises:
         InputError: the model learns no positions; name is the backbone's.
     """
-    n_positions = getattr(full.config, "max_position_embeddings", None)
-    words = full.get_input_embeddings()
-    tables = [
-        module
-        for key, module in full.named_modules()
-        if isinstance(module, nn.Embedding) and module is not words and module.num_embeddings == n_positions
-    ]
-    if len(tables) != 1:
+    limit, words = getattr(full.config, "max_position_embeddings", -1), full.get_input_embeddings()
+    tables = [m for m in full.modules() if isinstance(m, nn.Embedding) and m is not words]
+    table = next((m for m in tables if limit <= m.num_embeddings <= limit + 2), None)  # OPT has two before the first
+    if limit < 0 or table is None:
         raise InputError(f"positions=sinusoidal: {name} has no table of learned positions: leave it out")
-    table_PD = tables[0].weight
     with torch.no_grad():
-        table_PD.copy_(sinusoids(*table_PD.shape) * (2**0.5 * full.config.initializer_range))
+        table.weight.copy_(sinusoids(*table.weight.shape) * (2**0.5 * full.config.initializer_range))
 
 
 def sinusoids(n_positions: int, width: int) -> torch.Tensor:

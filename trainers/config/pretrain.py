@@ -71,10 +71,9 @@ class PretrainConfig:
     objective: ObjectiveConfig = MISSING
     # what a table of learned positions starts from: normal, drawn as all weights are, or sinusoidal
     positions: str = "normal"
-    init_checkpoint: str | None = (
-        None  # folder of a pretrained model that goes on from its weights; null draws new ones
-    )
-    tokenizer: str | None = None  # a folder with a tokenizer; null is init_checkpoint's, or trains one on the corpus
+    # a folder with a pretrained model, which goes on with its weights and tokenizer; null draws new weights
+    init_checkpoint: str | None = None
+    tokenizer: str | None = None  # a folder with a tokenizer; null trains one on the corpus
     seed: int = 0
     # no, bf16, fp16; null is what accelerate was told, else bf16 where the hardware multiplies in it
     mixed_precision: str | None = None
@@ -86,6 +85,10 @@ class PretrainConfig:
         """What crosses nodes."""
         check_run(self.seed, self.mixed_precision)
         choose(dict.fromkeys(("normal", "sinusoidal")), self.positions, what="start of positions", where="positions")
+        need(
+            self.init_checkpoint is None or self.tokenizer is None,
+            f"init_checkpoint={self.init_checkpoint} goes on with its own tokenizer: leave tokenizer= out",
+        )
         choose(dict.fromkeys(("float32", "float16", "bfloat16")), self.save_dtype, what="type", where="save_dtype")
         need(
             set(self.curve.splits) <= set(self.curve.tasks),
