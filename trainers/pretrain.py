@@ -10,7 +10,7 @@ from accelerate.utils import set_seed
 
 from heads.errors import InputError
 from trainers import checkpoints, tracking
-from trainers.backbones.load import Backbone, check_context, load_config, load_tokenizer
+from trainers.backbones.load import Backbone, load_tokenizer
 from trainers.backbones.pretraining import continue_backbone, draw_backbone
 from trainers.build import check_ids
 from trainers.config import PretrainConfig, flat
@@ -66,7 +66,6 @@ def prepare(config: PretrainConfig, folder: Path, accelerator: Accelerator) -> t
     backbone = _backbone(config, tokenizer)
     tokenizer.model_max_length = getattr(backbone.base.config, "max_position_embeddings", n_ctx)
     model = words_of(config.backbone, backbone, ("predictions", "seq_relationship"))
-    check_context("train.n_ctx", n_ctx, config.backbone, backbone.base)
     with accelerator.main_process_first():
         curve = read_curve(config.curve, config.data, "fill_mask" if config.masked else "heuristic", n_ctx)
         text = _text(config, tokenizer, held_out=False)
@@ -117,10 +116,9 @@ def _backbone(config: PretrainConfig, tokenizer: Any) -> Backbone:
         found = continue_backbone(config.backbone, config.init_checkpoint, config.train.n_ctx, sinusoidal=sinusoidal)
         check_ids(tokenizer, found, config.backbone.name)
         return found
-    limit = getattr(load_config(config.backbone), "max_position_embeddings", config.train.n_ctx)
     changes = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
-    # no position that is not trained
-    changes |= {"vocab_size": len(tokenizer), "max_position_embeddings": min(config.train.n_ctx, limit)}
+    # all positions that are trained, and none besides
+    changes |= {"vocab_size": len(tokenizer), "max_position_embeddings": config.train.n_ctx}
     return draw_backbone(config.backbone, changes, sinusoidal=sinusoidal)
 
 

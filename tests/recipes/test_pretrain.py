@@ -186,9 +186,11 @@ def test_a_run_does_not_go_on_with_another_text_or_precision(tmp_path, monkeypat
         pretrain(compose(tmp_path / "run", *asked, "train.checkpoint_every=10"))
 
 
-def test_a_model_has_the_positions_that_it_was_trained_on(tmp_path):
-    pretrain(compose(tmp_path, "backbone=tiny", "train.max_steps=1"))
-    assert AutoModelForCausalLM.from_pretrained(tmp_path / "model").config.n_positions == 64
+@pytest.mark.parametrize("n_ctx", [64, 600])
+def test_a_model_has_the_positions_that_it_was_trained_on(tmp_path, n_ctx):
+    """More than its own config has, too."""
+    pretrain(compose(tmp_path, "backbone=tiny", "train.max_steps=1", f"train.n_ctx={n_ctx}"))
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "model").config.n_positions == n_ctx
 
 
 @pytest.mark.parametrize("backbone", ["tiny", "tiny_bert", "tiny_lstm"])
