@@ -164,3 +164,13 @@ def pretrained(tmp_path_factory):
     load_backbone(config).full.save_pretrained(folder)
     load_tokenizer(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def hydra_as_it_was():
+    """What a recipe's command line leaves in Hydra, which names run folders, goes with the test."""
+    from hydra.core.singleton import Singleton
+
+    state = Singleton.get_state()
+    yield
+    Singleton.set_state(state)

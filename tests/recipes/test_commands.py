@@ -32,6 +32,7 @@ def one_of(arg):
     return arg if value[:1] in "['\"" else f"{key}={value.split(',')[0]}"
 
 
+@pytest.mark.usefixtures("hydra_as_it_was")
 @pytest.mark.parametrize(("recipe", "multirun", "args"), [*commands()])
 def test_a_printed_command_is_taken(monkeypatch, capsys, recipe, multirun, args):
     # the files of conf/study/ have tests of their own
