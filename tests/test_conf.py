@@ -93,7 +93,7 @@ def test_a_backbone_chooses_its_head_and_optimizer(compose, name):
     assert config.backbone.name == name
     causal = config.backbone.family == "causal"
     assert causal == (name in CAUSAL)
-    assert (config.backbone.weights == "random") == name.startswith(("tiny", "mini_bert"))
+    assert (config.backbone.weights == "random") == name.startswith("tiny")
     found = (config.head.name, config.head.both_orders, config.objective.lm_coef, config.optim.name)
     families = {
         "causal": ("gpt1", True, 0.5, "gpt1_adam"),
