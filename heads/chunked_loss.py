@@ -124,14 +124,15 @@ def _in_chunks(
     grad_V = torch.zeros_like(weight_VD[:, 0], dtype=torch.float32) if wanted[2] else None
     for rows in _chunks(states_RD, weight_VD):
         states_CD, target_C1 = states_RD[rows], targets_R[rows, None]
-        logits_CV = (states_CD @ weight_VD.T).float()
+        logits_CV = states_CD @ weight_VD.T
         if bias_V is not None:
-            logits_CV += bias_V
-        total_C1 = logits_CV.logsumexp(dim=1, keepdim=True)
+            logits_CV = logits_CV + bias_V.float()
+        # One pass over the logits makes the probabilities. The largest of them tells the sum that all were divided by.
+        grad_CV = logits_CV.softmax(dim=1, dtype=torch.float32)
+        total_C1 = logits_CV.amax(dim=1, keepdim=True) - grad_CV.amax(dim=1, keepdim=True).log()
         loss_R[rows] = (total_C1 - logits_CV.gather(1, target_C1))[:, 0]
         if not any(wanted):
             continue
-        grad_CV = logits_CV.sub_(total_C1).exp_()
         grad_CV.scatter_add_(1, target_C1, grad_CV.new_full(target_C1.shape, -1.0))
         grad_CV.mul_(factor_R[rows, None])
         if grad_V is not None:
