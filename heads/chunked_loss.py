@@ -3,7 +3,6 @@
 # R rows (targets), E pairs of a row and a sequence that it counts in, N sequences, D hidden width, V vocabulary,
 # C rows of a chunk
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -122,22 +121,31 @@ def _in_chunks(
     grad_RD = torch.empty_like(states_RD, dtype=total) if wanted[0] else None
     grad_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if wanted[1] else None
     grad_V = torch.zeros_like(weight_VD[:, 0], dtype=torch.float32) if wanted[2] else None
-    for rows in _chunks(states_RD, weight_VD):
+    # The same memory for all chunks: new pages, which the kernel clears, would cost as much as the exponentials
+    at_once = _rows_at_once(weight_VD)
+    narrow_CV = states_RD.new_empty(min(at_once, len(states_RD)), len(weight_VD))
+    wide_CV = narrow_CV if narrow_CV.dtype == torch.float32 else torch.empty_like(narrow_CV, dtype=torch.float32)
+    for start in range(0, len(states_RD), at_once):
+        rows = slice(start, start + at_once)
         states_CD, target_C1 = states_RD[rows], targets_R[rows, None]
-        logits_CV = states_CD @ weight_VD.T
+        product_CV, logits_CV = narrow_CV[: len(states_CD)], wide_CV[: len(states_CD)]
+        torch.mm(states_CD, weight_VD.T, out=product_CV)
+        if logits_CV.dtype != product_CV.dtype:
+            logits_CV.copy_(product_CV)
         if bias_V is not None:
-            logits_CV = logits_CV + bias_V.float()
-        # One pass over the logits makes the probabilities. The largest of them tells the sum that all were divided by.
-        grad_CV = logits_CV.softmax(dim=1, dtype=torch.float32)
-        total_C1 = logits_CV.amax(dim=1, keepdim=True) - grad_CV.amax(dim=1, keepdim=True).log()
-        loss_R[rows] = (total_C1 - logits_CV.gather(1, target_C1))[:, 0]
+            logits_CV += bias_V
+        largest_C1, logit_C1 = logits_CV.amax(dim=1, keepdim=True), logits_CV.gather(1, target_C1)
+        power_CV = logits_CV.sub_(largest_C1).exp_()
+        sum_C1 = power_CV.sum(dim=1, keepdim=True)
+        loss_R[rows] = (largest_C1 + sum_C1.log() - logit_C1)[:, 0]
         if not any(wanted):
             continue
-        grad_CV.scatter_add_(1, target_C1, grad_CV.new_full(target_C1.shape, -1.0))
-        grad_CV.mul_(factor_R[rows, None])
+        factor_C1 = factor_R[rows, None]
+        grad_CV = power_CV.mul_(factor_C1 / sum_C1).scatter_add_(1, target_C1, -factor_C1)
         if grad_V is not None:
             grad_V += grad_CV.sum(0)
-        grad_CV = grad_CV.to(states_RD.dtype)
+        if grad_CV.dtype != product_CV.dtype:
+            grad_CV = product_CV.copy_(grad_CV)
         if grad_RD is not None:
             grad_RD[rows] = _product(grad_CV, weight_VD)
         if grad_VD is not None:
@@ -155,12 +163,9 @@ def _power_of_two(factor_R: Tensor) -> Tensor:
     return torch.ldexp(torch.ones_like(largest), LARGEST - torch.frexp(largest).exponent)
 
 
-def _chunks(states_RD: Tensor, weight_VD: Tensor) -> Iterator[slice]:
-    """Rows whose logits are computed together."""
+def _rows_at_once(weight_VD: Tensor) -> int:
     # As many rows as the gradient is wide at least: adding to all of it for fewer costs more than their product
-    size = max(weight_VD.shape[1], LOGITS_AT_ONCE // len(weight_VD))
-    for start in range(0, len(states_RD), size):
-        yield slice(start, start + size)
+    return max(weight_VD.shape[1], LOGITS_AT_ONCE // len(weight_VD))
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

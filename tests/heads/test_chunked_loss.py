@@ -15,11 +15,7 @@ N = 4
 
 @pytest.fixture(params=[1, 3, 100], ids="{} rows at once".format)
 def chunks(monkeypatch, request):
-    monkeypatch.setattr(chunked_loss, "_chunks", lambda states, weight: by(len(states), request.param))
-
-
-def by(n_rows, size):
-    return [slice(start, start + size) for start in range(0, n_rows, size)]
+    monkeypatch.setattr(chunked_loss, "_rows_at_once", lambda weight: request.param)
 
 
 @pytest.fixture
