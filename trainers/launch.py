@@ -55,7 +55,7 @@ def _run_name(seed: Any) -> str:
     if not HydraConfig.initialized():
         return run_name(seed, [])
     hydra_config = HydraConfig.get()
-    return run_name(seed, list(hydra_config.overrides.task), hydra_config.callbacks["cells"].get("swept", ()))
+    return run_name(seed, list(hydra_config.overrides.task), hydra_config.callbacks.get("cells", {}).get("swept", ()))
 
 
 def recipe(

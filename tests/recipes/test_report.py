@@ -37,6 +37,15 @@ def test_the_recipe_writes_tables_plots_and_a_page(reported):
     assert {f"plots/sst2_learning.{ending}" for ending in ("png", "svg", "csv")} <= written
 
 
+def test_the_page_has_each_run_s_command(reported):
+    page = (reported / "report" / "report.html").read_text()
+    details = re.search(r'id="details">(.*?)</script>', page, re.DOTALL)
+    assert details is not None
+    commands = [run["command"] for run in json.loads(details[1])["runs"]]
+    plain = "python recipes/finetune.py task=sst2 backbone=tiny data=sample zero_shot=none"
+    assert [command.split(" train.max_steps=4")[0] for command in commands] == [f"{plain} seed={n}" for n in (0, 1)]
+
+
 def test_a_mistake_is_one_line(reported):
     command = [sys.executable, str(ROOT / "recipes" / "report.py")]
     done = subprocess.run(command, cwd=reported, capture_output=True, text=True, check=False)
