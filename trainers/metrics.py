@@ -45,7 +45,7 @@ def f1(predictions: Values, references: Values) -> float:
     (0.6666666666666666, 0.0)
     """
     predicted, true = _rows("f1", predictions, references)
-    found = set(np.union1d(predicted, true).tolist())
+    found = {*np.unique(predicted).tolist(), *np.unique(true).tolist()}
     if not found <= {0, 1}:
         raise InputError(f"f1 is of class 1 of two, and here is a class {min(found - {0, 1})} as well: use macro_f1")
     return _of_counts("f1", predicted, true)
@@ -143,8 +143,9 @@ def _rows(name: str, predictions: Values, references: Values) -> tuple[np.ndarra
 
 def _of_counts(name: str, predicted: np.ndarray, true: np.ndarray) -> float:
     """A metric of classes from their table of counts, which has classes 0 and 1 even where no row is of them."""
-    classes = np.union1d(np.union1d(predicted, true), [0, 1])
-    codes = np.searchsorted(classes, true) * len(classes) + np.searchsorted(classes, predicted)
+    classes = np.unique(np.concatenate([np.unique(predicted), np.unique(true), [0, 1]]))
+    codes = np.searchsorted(classes, true) * len(classes)
+    codes += np.searchsorted(classes, predicted)
     return float(OF_COUNTS[name](confusion(codes, 1, len(classes))[0]))
 
 

@@ -79,8 +79,9 @@ def read_logits(config: FinetuneConfig, split: Split, logits: np.ndarray) -> Pre
     """Predictions from logits (N, K): the likeliest class, the score, or the expected level of several."""
     if config.task.regression and logits.shape[1] == 1:
         return Predictions(split, logits[:, 0], None)
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+    probabilities = logits - logits.max(axis=1, keepdims=True)
+    np.exp(probabilities, out=probabilities)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
     if config.task.score_range is not None:
         least, greatest = config.task.score_range
         levels = np.linspace(least, greatest, logits.shape[1])

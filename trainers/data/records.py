@@ -13,6 +13,7 @@ from trainers.shared import once, same
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features
+    from pyarrow.dataset import ParquetFragmentScanOptions
 
 SAMPLE = Path(__file__).parent / "sample"
 CSV: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "encoding": "utf-8-sig"}
@@ -160,6 +161,8 @@ def _read_files(files: dict[str, Path], key: str = "data.files.") -> "dict[str, 
         options: dict[str, Any] = FORMATS[file.suffix][1]
         if builder == "csv":
             options = {**options, "features": _all_text(file, options)}
+        if builder == "parquet":
+            options = {**options, "fragment_scan_options": _row_groups_in_turn()}
         try:
             rows = load_dataset(builder, data_files=str(file), split="train", **options)
         except (DatasetGenerationError, ValueError) as error:
@@ -169,6 +172,13 @@ def _read_files(files: dict[str, Path], key: str = "data.files.") -> "dict[str, 
             raise InputError(f"{key}{name}={file}: the file has no rows")
         splits[name] = rows
     return splits
+
+
+def _row_groups_in_turn() -> "ParquetFragmentScanOptions":
+    """A Parquet file read piece by piece: Arrow's default has all of it in memory at once."""
+    from pyarrow.dataset import ParquetFragmentScanOptions
+
+    return ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)
 
 
 def _all_text(file: Path, options: dict[str, Any]) -> "Features":
