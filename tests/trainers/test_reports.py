@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import re
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -158,6 +159,44 @@ def test_the_transfer_plot_has_the_train_rows_where_they_were_scored(tmp_path, c
     splits = [row["split"] for row in table(tmp_path / "report" / "tables" / "numbers.csv")]
     assert splits.count("train") == 2  # of the cells whose runs all have it
     assert len(splits) == 5
+
+
+def test_what_layers_are_worth_is_by_contrasts_of_their_cells(tmp_path, compose):
+    rights = {-1: 0.5, 0: 0.6, 1: 0.7, 2: 0.95}
+    for n, seed in itertools.product(rights, (0, 1, 2)):
+        config = compose("task=sst2", "backbone=tiny", f"n_transfer={n}", f"seed={seed}")
+        write_run(tmp_path / f"{n}_{seed}", config, rights[n])
+    made = write_report(tmp_path, tmp_path / "report")
+    means = {score.cell.settings["n_transfer"]: score.mean for score in made.scores}
+    rows = {row["what"]: row for row in table(tmp_path / "report" / "tables" / "layers.csv")}
+    assert float(rows["the embeddings"]["worth"]) == pytest.approx(means[0] - means[-1])
+    assert float(rows["the 2 blocks"]["worth"]) == pytest.approx(means[2] - means[0])
+    slope = np.polyfit([0, 1, 2], [means[n] for n in (0, 1, 2)], 1)[0]
+    assert float(rows["a block, on average"]["worth"]) == pytest.approx(slope)
+    assert all(float(row["worth_low"]) < float(row["worth"]) < float(row["worth_high"]) for row in rows.values())
+    assert '<h2 id="layers">' in (tmp_path / "report" / "report.html").read_text()
+    shutil.rmtree(tmp_path / "1_2")  # cells of other seeds are not set against each other
+    assert "layers" not in {one.name for one in write_report(tmp_path, tmp_path / "report").tables}
+
+
+def test_the_mean_over_tasks_is_of_those_that_were_compared(tmp_path, compose):
+    for task, (full, without) in {"sst2": (0.9, 0.6), "qnli": (0.8, 0.7), "wnli": (0.6, None)}.items():
+        for ablation, right in (("none", full), ("no_pretraining", without)):
+            for seed in (0, 1, 2) if right else ():
+                config = compose(f"task={task}", "backbone=tiny", f"ablation={ablation}", f"seed={seed}")
+                write_run(tmp_path / task / ablation / f"{seed}", config, right)
+    made = write_report(tmp_path, tmp_path / "report")
+    each = {(score.task, score.ablation): score.mean for score in made.scores}
+    [row] = table(tmp_path / "report" / "tables" / "averages.csv")
+    tasks = ("qnli", "sst2")
+    assert (row["ablation"], row["tasks"]) == ("no_pretraining", "qnli, sst2")
+    assert float(row["mean"]) == pytest.approx(np.mean([each[task, "no_pretraining"] for task in tasks]))
+    assert float(row["reference"]) == pytest.approx(np.mean([each[task, "none"] for task in tasks]))
+    assert float(row["delta"]) == pytest.approx(float(row["mean"]) - float(row["reference"]))
+    assert float(row["delta_high"]) < 0
+    assert row["verdict"] == "worse"
+    assert '<h2 id="averages">' in (tmp_path / "report" / "report.html").read_text()
+    assert float(row["paper_delta"]) == pytest.approx((71.2 - 88.1 + 84.0 - 91.3) / 200)
 
 
 def test_trained_parameters_are_told_where_they_differ(tmp_path, compose):

@@ -12,6 +12,7 @@ from trainers.statistics.comparison import compare, power, seeds_needed, verdict
 from trainers.statistics.components import Draws, crossed, mean_variance, share_intervals, variance_components
 from trainers.statistics.crossed import (
     SeedScores,
+    contrast,
     difference_estimate,
     example_interval,
     hierarchical_difference,
@@ -19,7 +20,7 @@ from trainers.statistics.crossed import (
     mean_estimate,
     score_seeds,
 )
-from trainers.statistics.intervals import Estimate, over_seeds, seed_estimate
+from trainers.statistics.intervals import Estimate, over_seeds, seed_estimate, weighted_sum
 
 # T studies, S seeds, N examples, R draws
 
@@ -80,6 +81,32 @@ def test_the_interval_of_a_difference_covers(n_seeds, sd_seeds, paired):
     found = [difference_estimate(one, other, paired=paired) for one, other in zip(*cells, strict=True)]
     true = truth(sd_seeds, 0.1) - truth(sd_seeds)
     assert 0.93 <= coverage([each.interval() for each in found], true) <= 0.97
+
+
+@pytest.mark.parametrize("sds", [(0.02, 0.02, 0.02, 0.02), (0.05, 0.01, 0.02, 0.01)])
+def test_the_interval_of_a_mean_over_tasks_covers(sds):
+    scores = np.random.default_rng(3).normal(0, np.array(sds)[:, None], (N_STUDIES, len(sds), 3))
+    found = [weighted_sum([seed_estimate(one) for one in study], [0.25] * 4) for study in scores]
+    assert 0.93 <= coverage([one.interval() for one in found], 0) <= 0.97
+    assert [one.value for one in found] == pytest.approx(scores.mean(axis=(1, 2)), abs=1e-12)
+
+
+def test_a_mean_over_tasks_of_which_one_has_a_single_seed_is_unknown():
+    found = weighted_sum([seed_estimate(np.array(one)) for one in ([0.7, 0.8], [0.9])], [0.5, 0.5])
+    assert found.value == pytest.approx(0.825)
+    assert all(map(math.isnan, found.interval()))
+
+
+def test_a_contrast_is_the_weighted_sum_of_what_its_cells_score():
+    random = np.random.default_rng(9)
+    drawn = random.random((3, 50, 4))
+    a, b, c = (SeedScores(one[0], one, 10) for one in drawn)
+    found = contrast([a, b, c], [-1, 0.25, 0.75])
+    assert found.drawn_RS == pytest.approx(-drawn[0] + 0.25 * drawn[1] + 0.75 * drawn[2])
+    assert found.whole_S == pytest.approx(found.drawn_RS[0])
+    assert mean_estimate(contrast([a, b], [1, -1])) == difference_estimate(a, b, paired=True)
+    with pytest.raises(ValueError, match="cannot be paired"):
+        contrast([a, SeedScores(a.whole_S[:1], a.drawn_RS[:, :1], 10)], [1, -1])
 
 
 def test_what_is_beside_the_default_is_too_narrow_for_few_seeds():

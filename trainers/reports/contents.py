@@ -1,7 +1,7 @@
 """The tables of a report: scores, every number, the papers' beside ours, GLUE, speed, and what is not finished."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -45,9 +45,9 @@ def scores_table(scores: Sequence[CellScore]) -> Table:
         tables.percent("majority", "majority"),
         tables.percent("chance", "chance"),
         tables.interval("delta", "− reference [95 %]", signed=True),
-        Column("p (Holm)", _p_of("adjusted_p")),
+        tables.p_value("adjusted_p", "p (Holm)"),
         *(
-            Column(f"p ({name})", _p_of(key))
+            tables.p_value(key, f"p ({name})")
             for key, name in (("bootstrap_p", "bootstrap"), ("mcnemar_p", "McNemar"))
             if any(math.isfinite(row[key]) for row in rows)
         ),
@@ -134,16 +134,6 @@ def _sizes_differ(scores: Sequence[CellScore]) -> bool:
 def _trained(row: Row) -> Shown:
     trained, whole = row["trained_parameters"], row["parameters"]
     return Shown("", "") if trained is None else Shown(f"{trained:,} ({100 * trained / whole:.3g} %)", trained)
-
-
-def _p_of(key: str) -> Callable[[Row], Shown]:
-    return lambda row: Shown(_p(row[key]), row[key])
-
-
-def _p(value: float) -> str:
-    if not math.isfinite(value):
-        return ""
-    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
 def numbers_table(scores: Sequence[CellScore]) -> Table:

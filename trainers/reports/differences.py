@@ -68,7 +68,7 @@ def _check_known(reference: dict[str, Any], runs: Sequence[FinishedRun]) -> None
 
 def _compared(rows: list[CellScore], reference: dict[str, Any]) -> list[tuple[CellScore, Compared | None]]:
     """One task's rows with intervals, and with their differences where there is a reference."""
-    drawn, rows = with_intervals(rows)
+    rows = with_intervals(rows)
     candidates = [row for row in rows if _has(row, reference)] if reference else _full_methods(rows)
     bases = [_nearest(row, candidates) for row in rows]
     used = {id(cell) for row, cell in zip(rows, bases, strict=True) if cell is not row.cell}
@@ -77,10 +77,10 @@ def _compared(rows: list[CellScore], reference: dict[str, Any]) -> list[tuple[Ce
     comparisons: list[Compared | None] = [None] * len(rows)
     for i, row in enumerate(rows):
         base = place.get(id(row.reference), i)
-        a, b = drawn[i], drawn[base]
+        a, b = row.drawn, rows[base].drawn
         if base == i or a is None or b is None:
             continue
-        if why := _differ(row, rows[base]):
+        if why := differ(row, rows[base]):
             rows[i] = replace(row, note=why)
         else:
             comparisons[i], note = _compare(a, b, row, rows[base])
@@ -125,7 +125,7 @@ def _nearest(row: CellScore, candidates: list[CellScore]) -> Cell | None:
     return ranked[0].cell
 
 
-def _differ(row: CellScore, base: CellScore) -> str:
+def differ(row: CellScore, base: CellScore) -> str:
     """Why two cells cannot be compared by example; empty where they can."""
     if (row.split, row.metric) != (base.split, base.metric):
         at = ("", "") if row.split == base.split else (f" on {row.split}", f" on {base.split}")
@@ -180,6 +180,6 @@ def _delta(one: Compared, adjusted_p: float) -> Delta:
     said, needed = verdict(difference, adjusted_p), None
     if said == "not distinguishable" and difference.value != 0 and one.sd > 0:
         needed = seeds_needed(difference.value, one.sd, paired=comparison.paired)
-    numbers = (*difference.interval(), difference.p_value, adjusted_p, said)
+    numbers = (difference.value, *difference.interval(), difference.p_value, adjusted_p, said)
     drawn = (comparison.bootstrap, comparison.bootstrap_p, one.mcnemar_p)
-    return Delta(difference.value, *numbers, *drawn, needed)
+    return Delta(difference, *numbers, *drawn, needed)

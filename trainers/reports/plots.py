@@ -22,6 +22,7 @@ from trainers.reports.figures import (
     shortened,
     styles,
 )
+from trainers.reports.layers import apart_from_layers, n_transferred, transfer_lines
 from trainers.reports.scores import CellScore, train_score
 
 MOST_BARS = 30
@@ -32,11 +33,7 @@ REFERENCE: Any = (0, (5, 1, 1, 1, 1, 1))
 
 def transfer_plot(task: str, scores: Sequence[CellScore]) -> Plot | None:
     """The score over the number of transferred layers (GPT-1, figure 2 left), a line for each other difference."""
-    lines: dict[str, list[CellScore]] = {}
-    for score in scores:
-        if _layers(score) is not None and score.ablation == "none":
-            lines.setdefault(_apart_from_layers(score), []).append(score)
-    lines = {name: sorted(line, key=lambda s: _layers(s) or 0) for name, line in lines.items() if len(line) > 1}
+    lines = {apart_from_layers(line[0]): line for line in transfer_lines(scores)}
     if not lines:
         return None
     rows: list[dict[str, Any]] = []
@@ -45,10 +42,10 @@ def transfer_plot(task: str, scores: Sequence[CellScore]) -> Plot | None:
         axes = figure.add_subplot()
         for (name, line), style in zip(list(lines.items())[:MOST_LINES], styles(MOST_LINES), strict=False):
             rows += _transfer_line(axes, name, line, style)
-        layers = sorted({_layers(score) or 0 for line in lines.values() for score in line})
+        layers = sorted({n_transferred(score) or 0 for line in lines.values() for score in line})
         axes.set_xticks(layers, [{-1: "none", 0: "emb."}.get(n, str(n)) for n in layers])
         axes.set(xlabel="layers transferred (emb.: embeddings alone)", ylabel=f"{scores[0].metric}, %")
-        for reference in (score for score in scores if score.is_reference and _layers(score) is None):
+        for reference in (score for score in scores if score.is_reference and n_transferred(score) is None):
             axes.axhline(
                 100 * reference.mean, color=INK, linestyle=REFERENCE, linewidth=1.1, label=f"{reference.name}: all"
             )
@@ -60,18 +57,9 @@ def transfer_plot(task: str, scores: Sequence[CellScore]) -> Plot | None:
         return finish(figure, f"{task}_transfer", f"{task}: layers transferred", caption, rows)
 
 
-def _layers(score: CellScore) -> int | None:
-    return score.cell.settings.get("n_transfer")
-
-
-def _apart_from_layers(score: CellScore) -> str:
-    said = [part for part in score.settings.split(" ") if not part.startswith("n_transfer=")]
-    return " ".join([score.backbone, *said])
-
-
 def _transfer_line(axes: Axes, name: str, line: list[CellScore], style: Style) -> list[dict[str, Any]]:
     """The held-out score solid, that of train rows dashed, as in the paper's figure."""
-    layers = [_layers(score) or 0 for score in line]
+    layers = [n_transferred(score) or 0 for score in line]
     means = [100 * score.mean for score in line]
     low, high = ([100 * score.interval[end] for score in line] for end in (0, 1))
     train = [train_score(score.cell, score.metric) for score in line]
@@ -101,7 +89,7 @@ def _transfer_line(axes: Axes, name: str, line: list[CellScore], style: Style) -
 
 def bars_plot(task: str, scores: Sequence[CellScore]) -> Plot | None:
     """Each cell's score with its interval, beside zero-shot; points of a layer-transfer curve left out."""
-    cells = [score for score in scores if _layers(score) is None or score.ablation != "none"]
+    cells = [score for score in scores if n_transferred(score) is None or score.ablation != "none"]
     if len(cells) < 2:
         return None
     kept = sorted(cells, key=lambda score: (score.is_reference, score.mean))[-MOST_BARS:]

@@ -11,9 +11,11 @@ from heads.errors import InputError
 from trainers.config import ReportConfig
 from trainers.garbage import search_as_usual
 from trainers.reports import contents
+from trainers.reports.averages import averages_table
 from trainers.reports.curve_plots import curve_plots
 from trainers.reports.differences import cell_scores
 from trainers.reports.figures import Plot, make_folder, write_plot
+from trainers.reports.layers import layers_table
 from trainers.reports.logs import curve_points, pretrained_runs
 from trainers.reports.notes import degenerate_runs
 from trainers.reports.page import render
@@ -91,6 +93,8 @@ def gather(runs: Path, reference: dict[str, Any]) -> Report:
     speed, shares = contents.speed_table(scores), seed_shares(scores)
     tables = [
         contents.scores_table(scores),
+        averages_table(scores),
+        layers_table(scores),
         shares_table(shares),
         contents.glue_table(found.runs),
         paper_table(scores),

@@ -1,7 +1,7 @@
 """The cells of a report: what each scored, with its interval and what stage 0 found."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from trainers.metrics import METRICS
 from trainers.reports.command import chosen_groups, in_hydra, typed
 from trainers.runs import FILLED_IN
 from trainers.statistics.crossed import SeedScores, example_interval, hierarchical_interval, mean_estimate
-from trainers.statistics.intervals import seed_estimate
+from trainers.statistics.intervals import Estimate, seed_estimate
 from trainers.studies.cells import Cell
 
 # Files that a cell's settings name, by a setting that each of them gives; the others have a column of their own.
@@ -39,13 +39,14 @@ class Baselines(NamedTuple):
 
 
 class Delta(NamedTuple):
-    """A cell minus its reference.
+    """A cell minus its reference; estimate is what value, low, high and p_value are of.
 
     bootstrap is the percentile interval of the hierarchical paired bootstrap, bootstrap_p its p-value; mcnemar_p is NaN
     but for the accuracy of single seeds. seeds_needed, of each cell, would show the difference in 4 of 5 studies if it
     were the true one; None where the verdict is not "not distinguishable".
     """
 
+    estimate: Estimate
     value: float
     low: float
     high: float
@@ -63,8 +64,9 @@ class CellScore:
     """One cell's primary number.
 
     settings is what its runs have typed, of what the task's cells differ in; mean is NaN for stage 0 alone. bootstrap
-    is the interval of a bootstrap that draws seeds and examples, to stand beside the interval to report. delta is None
-    for a cell that is its own reference or has none; note says what could not be computed, and why.
+    is the interval of a bootstrap that draws seeds and examples, to stand beside the interval to report. drawn is what
+    both are computed from, None where there is nothing. delta is None for a cell that is its own reference or has none;
+    note says what could not be computed, and why.
     """
 
     cell: Cell
@@ -78,6 +80,7 @@ class CellScore:
     interval: Interval
     baselines: Baselines
     bootstrap: tuple[float, float] = (NAN, NAN)
+    drawn: SeedScores | None = field(default=None, repr=False, compare=False)
     reference: Cell | None = None
     delta: Delta | None = None
     note: str = ""
@@ -166,13 +169,11 @@ def baselines(cell: Cell, split: str, metric: str) -> Baselines:
     return Baselines(mean(""), low, high, mean("majority."), mean("chance."))
 
 
-def with_intervals(rows: list[CellScore]) -> tuple[list[SeedScores | None], list[CellScore]]:
-    """Each cell's seeds on drawn examples, read once; and the rows with their intervals."""
-    drawn: list[SeedScores | None] = []
+def with_intervals(rows: list[CellScore]) -> list[CellScore]:
+    """The rows with each cell's seeds on drawn examples, read once, and the intervals that follow."""
     told: list[CellScore] = []
     for row in rows:
         if row.metric not in METRICS:
-            drawn.append(None)
             note = f"{row.metric} has no interval over examples: a metric of your own"
             told.append(replace(row, interval=_interval(row, None), note=note))
             continue
@@ -180,10 +181,9 @@ def with_intervals(rows: list[CellScore]) -> tuple[list[SeedScores | None], list
             found, note = row.cell.scored(row.split, row.metric), ""
         except InputError as error:
             found, note = None, str(error)
-        drawn.append(found)
         bootstrap = (NAN, NAN) if found is None else hierarchical_interval(found)
-        told.append(replace(row, interval=_interval(row, found), bootstrap=bootstrap, note=note))
-    return drawn, told
+        told.append(replace(row, interval=_interval(row, found), bootstrap=bootstrap, drawn=found, note=note))
+    return told
 
 
 def _interval(row: CellScore, drawn: SeedScores | None) -> Interval:

@@ -85,6 +85,18 @@ def interval(key: str, heading: str, *, signed: bool = False) -> Column:
     return Column(heading, show)
 
 
+def p_value(key: str, heading: str) -> Column:
+    """A column of p-values, to three digits."""
+
+    def show(row: Row) -> Shown:
+        value = row[key]
+        if not math.isfinite(value):
+            return Shown("", value)
+        return Shown(f"{value:.3f}" if value >= 0.001 else "< 0.001", value)
+
+    return Column(heading, show)
+
+
 def in_percent(value: float | None, signed: bool = False, digits: int = 2) -> str:
     """A fraction times 100; empty for what is not there or not defined.
 

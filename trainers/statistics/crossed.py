@@ -7,7 +7,6 @@ are therefore drawn once for all seeds. Drawing them for each seed apart, as if 
 variance away as the seeds grow in number.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -19,7 +18,7 @@ from trainers.metrics import METRICS
 from trainers.statistics import intervals
 from trainers.statistics.components import Draws
 from trainers.statistics.confusion import OF_COUNTS, confusion
-from trainers.statistics.intervals import Estimate, seed_estimate
+from trainers.statistics.intervals import Estimate, seed_estimate, weighted_sum
 
 # S seeds, N examples, R draws of N examples with replacement
 
@@ -97,6 +96,22 @@ def mean_estimate(cell: SeedScores) -> Estimate:
     return _with_examples(estimate, _shared(covariance_SS), cell.n_examples)
 
 
+def contrast(cells: Sequence[SeedScores], weights: Sequence[float]) -> SeedScores:
+    """Seed by seed, a weighted sum of the scores of cells with the same seeds in the same order, on the same examples.
+
+    Raises:
+        ValueError: they have other numbers of seeds or examples.
+    """
+    first = cells[0]
+    for other in cells[1:]:
+        _check_same_draws(first, other)
+        if len(first.whole_S) != len(other.whole_S):
+            raise ValueError(f"{len(first.whole_S)} and {len(other.whole_S)} seeds cannot be paired")
+    whole_S = sum(weight * cell.whole_S for cell, weight in zip(cells, weights, strict=True))
+    drawn_RS = sum(weight * cell.drawn_RS for cell, weight in zip(cells, weights, strict=True))
+    return SeedScores(np.asarray(whole_S), np.asarray(drawn_RS), first.n_examples, first.seeds)
+
+
 def difference_estimate(a: SeedScores, b: SeedScores, *, paired: bool) -> Estimate:
     """The mean of a minus that of b on the same examples.
 
@@ -106,16 +121,15 @@ def difference_estimate(a: SeedScores, b: SeedScores, *, paired: bool) -> Estima
     """
     _check_same_draws(a, b)
     if paired:
-        return mean_estimate(_paired(a, b))
-    one, other = a.estimate, b.estimate
-    value = one.value - other.value
-    if min(one.seed_df, other.seed_df) < 1:
-        return Estimate(value, math.nan, seed_df=0)
+        return mean_estimate(contrast([a, b], [1, -1]))
+    of_seeds = weighted_sum([a.estimate, b.estimate], [1, -1])
+    if of_seeds.seed_df < 1:
+        return of_seeds
     covariance = np.cov(np.hstack([a.drawn_RS, b.drawn_RS]), rowvar=False)
     split = len(a.whole_S)
     shared = _shared(covariance[:split, :split]) + _shared(covariance[split:, split:])
     shared -= 2 * float(covariance[:split, split:].mean())
-    return _with_examples(_welch(value, one, other), shared, a.n_examples)
+    return _with_examples(of_seeds, shared, a.n_examples)
 
 
 def example_interval(cell: SeedScores, level: float = 0.95) -> tuple[float, float]:
@@ -140,14 +154,8 @@ def hierarchical_difference(a: SeedScores, b: SeedScores, *, paired: bool) -> np
     """
     _check_same_draws(a, b)
     if paired:
-        return _draw_seeds(_paired(a, b).drawn_RS, seed=1)
+        return _draw_seeds(contrast([a, b], [1, -1]).drawn_RS, seed=1)
     return _draw_seeds(a.drawn_RS, seed=1) - _draw_seeds(b.drawn_RS, seed=2)
-
-
-def _paired(a: SeedScores, b: SeedScores) -> SeedScores:
-    if len(a.whole_S) != len(b.whole_S):
-        raise ValueError(f"{len(a.whole_S)} and {len(b.whole_S)} seeds cannot be paired")
-    return SeedScores(a.whole_S - b.whole_S, a.drawn_RS - b.drawn_RS, a.n_examples, a.seeds)
 
 
 def _check_same_draws(a: SeedScores, b: SeedScores) -> None:
@@ -165,13 +173,6 @@ def _with_examples(estimate: Estimate, variance: float, n_examples: int) -> Esti
     # An estimated variance may fall below 0 where there is next to none; np.maximum, since max() would drop a NaN.
     variance = float(np.maximum(variance, 0))
     return Estimate(estimate.value, estimate.seed_variance, estimate.seed_df, variance, max(n_examples - 1, 1))
-
-
-def _welch(value: float, one: Estimate, other: Estimate) -> Estimate:
-    """Both cells' seed variance, with Welch and Satterthwaite's degrees of freedom."""
-    variance = one.seed_variance + other.seed_variance
-    parts = one.seed_variance**2 / one.seed_df + other.seed_variance**2 / other.seed_df
-    return Estimate(value, variance, variance**2 / parts if parts else one.seed_df + other.seed_df)
 
 
 def _draw_seeds(drawn_RS: np.ndarray, seed: int) -> np.ndarray:

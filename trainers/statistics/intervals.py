@@ -104,6 +104,29 @@ class Estimate:
         return float(share * t.isf(alpha / 2, self.seed_df) + (1 - share) * t.isf(alpha / 2, self.example_df))
 
 
+def weighted_sum(estimates: Sequence[Estimate], weights: Sequence[float]) -> Estimate:
+    """Of independent estimates; each source's degrees of freedom are Welch and Satterthwaite's.
+
+    >>> one, other = Estimate(0.80, seed_variance=0.0004, seed_df=4), Estimate(0.75, seed_variance=0.0004, seed_df=4)
+    >>> found = weighted_sum([one, other], [1, -1])
+    >>> round(found.value, 3), round(found.standard_error, 4), found.seed_df
+    (0.05, 0.0283, 8.0)
+    """
+    pairs = list(zip(estimates, weights, strict=True))
+    seed_variance, seed_df = _summed([(w * w * one.seed_variance, one.seed_df) for one, w in pairs])
+    example_variance, example_df = _summed([(w * w * one.example_variance, one.example_df) for one, w in pairs])
+    return Estimate(sum(w * one.value for one, w in pairs), seed_variance, seed_df, example_variance, example_df)
+
+
+def _summed(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The sum of variances, and its degrees of freedom; NaN and 0 where one of them is not known."""
+    if min(df for _, df in parts) < 1:
+        return math.nan, 0
+    variance = sum(one for one, _ in parts)
+    spread = sum(one**2 / df for one, df in parts)
+    return variance, variance**2 / spread if spread else sum(df for _, df in parts)
+
+
 @dataclass(frozen=True)
 class SeedSummary:
     """What the scores of several seeds, (S,), come to; sd is the sample's (n - 1), NaN for one seed.
