@@ -24,7 +24,7 @@ from trainers.data import encode
 from trainers.data.batches import MOST_PADDING, PACKED_TOKENS, WINDOW, deal, epoch_updates, evaluation_batches
 from trainers.data.encode import encode_records
 from trainers.data.readers import READERS
-from trainers.data.records import SAMPLE, Records, load_records, load_split
+from trainers.data.records import SAMPLE, Records, load_records, load_split, read_file
 from trainers.data.tokenizers import SPECIALS, encode_texts
 
 TASKS = sorted({path.parent.name for path in SAMPLE.glob("*/*.jsonl")})
@@ -426,6 +426,19 @@ HARD = [
 
 
 @pytest.mark.parametrize("backbone", ["tiny", "tiny_bert"])
+def test_a_parquet_file_is_not_read_whole(tmp_path, monkeypatch):
+    given = {}
+
+    def load(*args, **options):
+        given.update(options)
+        return Dataset.from_dict({"text": ["a"]})
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    Dataset.from_dict({"text": ["a"]}).to_parquet(str(tmp_path / "a.parquet"))
+    read_file(str(tmp_path / "a.parquet"))
+    assert given["fragment_scan_options"].pre_buffer is False
+
+
 @pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])
 def test_every_format_gives_the_same_examples(from_files, encoded, tmp_path, ending, backbone):
     rows = [*HARD, {"text": '"a quote that is never closed', "label": "art"}]

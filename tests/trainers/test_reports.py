@@ -170,33 +170,73 @@ def test_what_layers_are_worth_is_by_contrasts_of_their_cells(tmp_path, compose)
     means = {score.cell.settings["n_transfer"]: score.mean for score in made.scores}
     rows = {row["what"]: row for row in table(tmp_path / "report" / "tables" / "layers.csv")}
     assert float(rows["the embeddings"]["worth"]) == pytest.approx(means[0] - means[-1])
-    assert float(rows["the 2 blocks"]["worth"]) == pytest.approx(means[2] - means[0])
+    assert float(rows["blocks 1 to 2"]["worth"]) == pytest.approx(means[2] - means[0])
     slope = np.polyfit([0, 1, 2], [means[n] for n in (0, 1, 2)], 1)[0]
-    assert float(rows["a block, on average"]["worth"]) == pytest.approx(slope)
+    assert float(rows["a block of 1 to 2, on average"]["worth"]) == pytest.approx(slope)
     assert all(float(row["worth_low"]) < float(row["worth"]) < float(row["worth_high"]) for row in rows.values())
     assert '<h2 id="layers">' in (tmp_path / "report" / "report.html").read_text()
-    shutil.rmtree(tmp_path / "1_2")  # cells of other seeds are not set against each other
-    assert "layers" not in {one.name for one in write_report(tmp_path, tmp_path / "report").tables}
+    shutil.rmtree(tmp_path / "1_2")  # a cell lacks a seed, another its predictions
+    for seed in (0, 1, 2):
+        (tmp_path / f"-1_{seed}" / "predictions.jsonl").unlink()
+    made = write_report(tmp_path, tmp_path / "report")
+    [found] = [one for one in made.tables if one.name == "layers"]
+    assert [(row["what"], row["seeds"]) for row in found.rows] == [
+        ("blocks 1 to 2", 2),
+        ("a block of 1 to 2, on average", 2),
+    ]
+    assert "n_transfer=-1 left out" in found.notes[1]
+    assert "the 2 seeds that all" in found.notes[2]
+
+
+def write_tasks(root, compose, rights, *overrides):
+    """Four seeds of each task and ablation; rights has the share that each gets right."""
+    for (task, ablation), right in rights.items():
+        for seed in (0, 1, 2, 3):
+            config = compose(f"task={task}", "backbone=tiny", f"ablation={ablation}", f"seed={seed}", *overrides)
+            write_run(root / "_".join([task, ablation, *overrides, str(seed)]), config, right)
 
 
 def test_the_mean_over_tasks_is_of_those_that_were_compared(tmp_path, compose):
-    for task, (full, without) in {"sst2": (0.9, 0.6), "qnli": (0.8, 0.7), "wnli": (0.6, None)}.items():
-        for ablation, right in (("none", full), ("no_pretraining", without)):
-            for seed in (0, 1, 2) if right else ():
-                config = compose(f"task={task}", "backbone=tiny", f"ablation={ablation}", f"seed={seed}")
-                write_run(tmp_path / task / ablation / f"{seed}", config, right)
+    without = {("sst2", "no_pretraining"): 0.6, ("qnli", "no_pretraining"): 0.7}
+    write_tasks(tmp_path, compose, {("sst2", "none"): 0.9, ("qnli", "none"): 0.8, ("wnli", "none"): 0.6, **without})
+    shutil.rmtree(tmp_path / "sst2_no_pretraining_2")  # one cell lacks a seed, and is compared over the others
     made = write_report(tmp_path, tmp_path / "report")
-    each = {(score.task, score.ablation): score.mean for score in made.scores}
+    each = {(score.task, score.ablation): score for score in made.scores}
     [row] = table(tmp_path / "report" / "tables" / "averages.csv")
     tasks = ("qnli", "sst2")
     assert (row["ablation"], row["tasks"]) == ("no_pretraining", "qnli, sst2")
-    assert float(row["mean"]) == pytest.approx(np.mean([each[task, "no_pretraining"] for task in tasks]))
-    assert float(row["reference"]) == pytest.approx(np.mean([each[task, "none"] for task in tasks]))
-    assert float(row["delta"]) == pytest.approx(float(row["mean"]) - float(row["reference"]))
+    for name, ablation in (("mean", "no_pretraining"), ("reference", "none")):
+        assert float(row[name]) == pytest.approx(np.mean([each[task, ablation].mean for task in tasks]))
+    deltas = [each[task, "no_pretraining"].delta.value for task in tasks]
+    assert float(row["delta"]) == pytest.approx(np.mean(deltas))
     assert float(row["delta_high"]) < 0
     assert row["verdict"] == "worse"
     assert '<h2 id="averages">' in (tmp_path / "report" / "report.html").read_text()
     assert float(row["paper_delta"]) == pytest.approx((71.2 - 88.1 + 84.0 - 91.3) / 200)
+
+
+def test_the_paper_s_difference_is_from_the_named_reference(tmp_path, compose):
+    rights = {"none": 0.9, "no_aux_lm": 0.8, "no_pretraining": 0.6}
+    write_tasks(tmp_path, compose, {(task, name): right for task in ("sst2", "qnli") for name, right in rights.items()})
+    write_report(tmp_path, tmp_path / "report", {"ablation": "no_aux_lm"})
+    rows = {
+        row["ablation"]: float(row["paper_delta"]) for row in table(tmp_path / "report" / "tables" / "averages.csv")
+    }
+    assert rows == {
+        "": pytest.approx((88.1 - 86.9 + 91.3 - 92.0) / 200),
+        "no_pretraining": pytest.approx((71.2 - 86.9 + 84.0 - 92.0) / 200),
+    }
+
+
+def test_tasks_are_put_together_by_their_methods_and_rows_count_once(tmp_path, compose):
+    both = {("sst2", "none"): 0.9, ("sst2", "no_aux_lm"): 0.8, ("qnli", "none"): 0.8, ("qnli", "no_aux_lm"): 0.7}
+    write_tasks(tmp_path, compose, {key: right for key, right in both.items() if key[0] == "qnli"})
+    write_tasks(tmp_path, compose, both, "optim.lr=1e-5")
+    of_race = {(task, name): 0.7 for task in ("race", "race_high") for name in ("none", "no_aux_lm")}
+    write_tasks(tmp_path, compose, of_race)
+    write_report(tmp_path, tmp_path / "report")
+    rows = table(tmp_path / "report" / "tables" / "averages.csv")
+    assert sorted(row["tasks"] for row in rows) == ["qnli, race", "qnli, sst2"]
 
 
 def test_trained_parameters_are_told_where_they_differ(tmp_path, compose):

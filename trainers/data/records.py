@@ -175,7 +175,7 @@ def _read_files(files: dict[str, Path], key: str = "data.files.") -> "dict[str, 
 
 
 def _row_groups_in_turn() -> "ParquetFragmentScanOptions":
-    """A Parquet file read piece by piece: Arrow's default has all of it in memory at once."""
+    """Piece by piece, a file of the user's: Arrow's default has all of it in memory at once."""
     from pyarrow.dataset import ParquetFragmentScanOptions
 
     return ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)

@@ -80,7 +80,7 @@ def _compared(rows: list[CellScore], reference: dict[str, Any]) -> list[tuple[Ce
         a, b = row.drawn, rows[base].drawn
         if base == i or a is None or b is None:
             continue
-        if why := differ(row, rows[base]):
+        if why := _differ(row, rows[base]):
             rows[i] = replace(row, note=why)
         else:
             comparisons[i], note = _compare(a, b, row, rows[base])
@@ -125,7 +125,7 @@ def _nearest(row: CellScore, candidates: list[CellScore]) -> Cell | None:
     return ranked[0].cell
 
 
-def differ(row: CellScore, base: CellScore) -> str:
+def _differ(row: CellScore, base: CellScore) -> str:
     """Why two cells cannot be compared by example; empty where they can."""
     if (row.split, row.metric) != (base.split, base.metric):
         at = ("", "") if row.split == base.split else (f" on {row.split}", f" on {base.split}")

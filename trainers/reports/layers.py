@@ -7,11 +7,10 @@ import numpy as np
 
 from trainers.reports import tables
 from trainers.reports.contents import WHO, who
-from trainers.reports.differences import differ
 from trainers.reports.scores import CellScore
 from trainers.reports.tables import Table
 from trainers.statistics.comparison import holm, verdict
-from trainers.statistics.crossed import contrast, mean_estimate
+from trainers.statistics.crossed import SeedScores, contrast, mean_estimate
 from trainers.statistics.intervals import Estimate
 
 
@@ -36,10 +35,20 @@ def apart_from_layers(score: CellScore) -> str:
 
 
 def layers_table(scores: Sequence[CellScore]) -> Table:
-    """Three rows for each line of cells with the same seeds on the same examples; fewer where it lacks cells."""
-    found = [(line[0], *one) for line in transfer_lines(scores) if _comparable(line) for one in _worths(line)]
-    adjusted = holm([estimate.p_value for _, _, estimate in found])
-    rows = [_row(first, what, one, p) for (first, what, one), p in zip(found, adjusted, strict=True)]
+    """Up to three rows for each line of cells: the embeddings, the blocks, and a block on average."""
+    found: list[tuple[CellScore, int, str, Estimate]] = []
+    notes = [
+        "The embeddings: transferred alone, against nothing. Blocks: against the embeddings alone. A block, on "
+        "average: the slope of the least-squares line over the number of blocks, which all these cells bear on. Seed "
+        "by seed, on the same examples; intervals are over seeds and examples, Holm's correction over this table.",
+    ]
+    for line in transfer_lines(scores):
+        drawn, left_out = _on_shared_seeds(line)
+        n_seeds = len(next(iter(drawn.values())).whole_S) if drawn else 0
+        found += [(line[0], n_seeds, *worth) for worth in _worths(drawn)]
+        notes += [f"{line[0].task}, {apart_from_layers(line[0])}: {one}." for one in left_out]
+    adjusted = holm([estimate.p_value for *_, estimate in found])
+    rows = [_row(*one, p) for one, p in zip(found, adjusted, strict=True)]
     columns = [
         *WHO[:2],
         tables.text("settings", "settings"),
@@ -50,45 +59,53 @@ def layers_table(scores: Sequence[CellScore]) -> Table:
         tables.p_value("adjusted_p", "p (Holm)"),
         tables.text("verdict", "verdict"),
     ]
-    notes = [
-        "The embeddings: transferred alone, against nothing. The blocks: all of them, against the embeddings alone. A "
-        "block: the slope of the least-squares line over the number of blocks, from none to all, which all these cells "
-        "bear on. Seed by seed, on the same examples; intervals are over seeds and examples.",
-    ]
     return Table("layers", "What transferred layers are worth", rows, columns, notes)
 
 
-def _comparable(line: Sequence[CellScore]) -> bool:
-    first = line[0]
-    return all(
-        score.drawn is not None and score.cell.draws == first.cell.draws and not differ(score, first) for score in line
+def _on_shared_seeds(line: Sequence[CellScore]) -> tuple[dict[int, SeedScores], list[str]]:
+    """Each number of layers with its scores over the seeds that all of them have; and what was left out, in words.
+
+    Cells of one line are on the same examples as their reference, or have no difference from it, and are left out.
+    """
+    kept = {n_transferred(s) or 0: s for s in line if s.drawn is not None and (s.delta is not None or s.is_reference)}
+    lacking = [str(n) for n in map(n_transferred, line) if n not in kept]
+    notes = (
+        [f"n_transfer={', '.join(lacking)} left out, without a difference in the table of scores"] if lacking else []
     )
+    draws = [score.cell.draws for score in kept.values()]
+    shared = [one for one in draws[0] if all(one in other for other in draws)] if draws else []
+    if any(len(own) > len(shared) for own in draws):
+        notes.append(f"over the {len(shared)} seeds that all its cells have")
+    if not shared:
+        return {}, notes
+    return {n: score.drawn.of_seeds(shared) for n, score in kept.items() if score.drawn is not None}, notes
 
 
-def _worths(line: Sequence[CellScore]) -> list[tuple[str, Estimate]]:
+def _worths(drawn: dict[int, SeedScores]) -> list[tuple[str, Estimate]]:
     """Of each part that the line has the cells of, its name and what it is worth."""
-    drawn = {n_transferred(score): score.drawn for score in line if score.drawn is not None}
-    blocks = [n for n in drawn if n is not None and n >= 0]
+    blocks = sorted(n for n in drawn if n >= 0)
     parts: list[tuple[str, dict[int, float]]] = []
     if {-1, 0} <= drawn.keys():
         parts.append(("the embeddings", {0: 1, -1: -1}))
     if 0 in drawn and len(blocks) > 1:
-        parts.append((f"the {blocks[-1]} blocks", {blocks[-1]: 1, 0: -1}))
+        parts.append(("block 1" if blocks[-1] == 1 else f"blocks 1 to {blocks[-1]}", {blocks[-1]: 1, 0: -1}))
     if len(blocks) > 2:
         apart = np.array(blocks) - np.mean(blocks)
-        parts.append(("a block, on average", dict(zip(blocks, (apart / (apart**2).sum()).tolist(), strict=True))))
+        weights = (apart / (apart**2).sum()).tolist()
+        first = max(blocks[0] + 1, 1)
+        parts.append((f"a block of {first} to {blocks[-1]}, on average", dict(zip(blocks, weights, strict=True))))
     return [
         (what, mean_estimate(contrast([drawn[n] for n in weights], list(weights.values())))) for what, weights in parts
     ]
 
 
-def _row(first: CellScore, what: str, worth: Estimate, adjusted_p: float) -> dict[str, Any]:
+def _row(first: CellScore, n_seeds: int, what: str, worth: Estimate, adjusted_p: float) -> dict[str, Any]:
     low, high = worth.interval()
     return {
         **{key: value for key, value in who(first).items() if key in ("task", "backbone")},
         "settings": apart_from_layers(first).removeprefix(first.backbone).strip(),
         "metric": first.metric,
-        "seeds": len(first.cell.seeds),
+        "seeds": n_seeds,
         "what": what,
         "worth": worth.value,
         "worth_low": low,

@@ -64,9 +64,9 @@ class CellScore:
     """One cell's primary number.
 
     settings is what its runs have typed, of what the task's cells differ in; mean is NaN for stage 0 alone. bootstrap
-    is the interval of a bootstrap that draws seeds and examples, to stand beside the interval to report. drawn is what
-    both are computed from, None where there is nothing. delta is None for a cell that is its own reference or has none;
-    note says what could not be computed, and why.
+    is the interval of a bootstrap that draws seeds and examples, to stand beside the interval to report. drawn is each
+    seed's score on draws of the examples, None where there are none, or the metric is the user's own. delta is None for
+    a cell that is its own reference or has none; note says what could not be computed, and why.
     """
 
     cell: Cell

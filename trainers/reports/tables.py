@@ -62,9 +62,9 @@ def text(key: str, heading: str) -> Column:
     return Column(heading, show, right=False)
 
 
-def percent(key: str, heading: str) -> Column:
+def percent(key: str, heading: str, *, signed: bool = False) -> Column:
     """A column of fractions, shown times 100."""
-    return Column(heading, lambda row: Shown(in_percent(row[key]), row[key]))
+    return Column(heading, lambda row: Shown(in_percent(row[key], signed), row[key]))
 
 
 def share(key: str, heading: str) -> Column:
