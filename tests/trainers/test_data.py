@@ -425,7 +425,6 @@ HARD = [
 ]
 
 
-@pytest.mark.parametrize("backbone", ["tiny", "tiny_bert"])
 def test_a_parquet_file_is_not_read_whole(tmp_path, monkeypatch):
     given = {}
 
@@ -439,6 +438,7 @@ def test_a_parquet_file_is_not_read_whole(tmp_path, monkeypatch):
     assert given["fragment_scan_options"].pre_buffer is False
 
 
+@pytest.mark.parametrize("backbone", ["tiny", "tiny_bert"])
 @pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])
 def test_every_format_gives_the_same_examples(from_files, encoded, tmp_path, ending, backbone):
     rows = [*HARD, {"text": '"a quote that is never closed', "label": "art"}]
