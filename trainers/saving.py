@@ -18,7 +18,7 @@ from heads.classification import ClassificationHead
 from heads.errors import InputError
 from trainers.adapters import load_adapter
 from trainers.build import Foundation, assemble, lay_foundation
-from trainers.config import FinetuneConfig, PeftConfig, TaskConfig
+from trainers.config import BackboneConfig, FinetuneConfig, PeftConfig, TaskConfig
 from trainers.model import TaskModel, base_of
 from trainers.runs import read_config, read_result
 from trainers.shared import sharing
@@ -125,8 +125,13 @@ def _bert_classifier(model: TaskModel | TextToTextModel, labels: list[str]) -> A
 
 def without_changes(config: FinetuneConfig, path: Path) -> FinetuneConfig:
     """The same config on finished weights: nothing is left out, frozen or drawn anew."""
-    backbone = replace(config.backbone, path=str(path), weights="pretrained", revision=None)
+    backbone = _with_weights(config.backbone, path)
     return replace(config, backbone=backbone, n_transfer=None, n_frozen=None, n_trained=None, n_reinit=0)
+
+
+def _with_weights(backbone: BackboneConfig, folder: Path) -> BackboneConfig:
+    """The same backbone with a run's weights; as hub, since path is the user's, whom ablation=lstm lets give none."""
+    return replace(backbone, hub=str(folder), path=None, weights="pretrained", revision=None)
 
 
 def load_model(run: Path) -> tuple[TaskModel | TextToTextModel, Foundation, FinetuneConfig]:
@@ -190,8 +195,7 @@ def start_of(config: FinetuneConfig) -> FinetuneConfig:
             f"init_from={run} has backbone={earlier.backbone.name} head={earlier.head.name}, and this run "
             f"backbone={config.backbone.name} head={config.head.name}: type the earlier run's"
         )
-    path = str(run / "model")
-    return replace(config, backbone=replace(config.backbone, path=path, weights="pretrained", revision=None))
+    return replace(config, backbone=_with_weights(config.backbone, run / "model"))
 
 
 def same_answers(earlier: TaskConfig, task: TaskConfig) -> bool:

@@ -57,6 +57,19 @@ def test_a_run_loads_back_and_predicts_the_same(compose, tmp_path, backbone, pef
     assert (tmp_path / "model" / "adapter_model.safetensors").exists() == (peft != "none")
 
 
+@pytest.mark.parametrize("ablation", ["no_aux_lm", "lstm", "no_pretraining"])
+def test_an_ablation_loads_back_and_another_starts_from_it(compose, tmp_path, ablation):
+    settings = ("backbone=tiny", f"ablation={ablation}")
+    finetune(compose(*RTE, *settings, f"run_dir={tmp_path / 'a'}"))
+    np.testing.assert_allclose(predicted_again(tmp_path / "a"), predicted(tmp_path / "a"), atol=2e-6)
+    if ablation == "no_pretraining":
+        return  # which draws the weights anew, whatever it starts from
+    more = ("train.max_steps=1", f"init_from={tmp_path / 'a'}", f"run_dir={tmp_path / 'b'}")
+    result = finetune(compose(*RTE, *settings, *more))
+    assert result["ablation"] == ablation
+    np.testing.assert_allclose(predicted(tmp_path / "b"), predicted(tmp_path / "a"), atol=1e-5)
+
+
 def test_a_prefix_loads_back_and_predicts_the_same(compose, tmp_path, llama):
     settings = ("backbone=smollm2", f"backbone.path={llama}", "peft=prefix", "peft.n_virtual_tokens=4")
     finetune(compose(*RTE, *settings, f"run_dir={tmp_path}"))

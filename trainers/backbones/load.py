@@ -226,5 +226,6 @@ def unreadable(config: BackboneConfig, what: str, error: Exception) -> InputErro
     """What to say where transformers cannot read a backbone's part."""
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     where = f"backbone.path={config.path}" if config.path else f"backbone {config.name} ({config.hub})"
-    remedy = "check the folder" if config.path else "check the network, or give its folder by backbone.path=DIR"
+    local = config.path or Path(config.hub).is_dir()
+    remedy = "check the folder" if local else "check the network, or give its folder by backbone.path=DIR"
     return InputError(f"{where}: the {what} cannot be read ({reason}): {remedy}")
