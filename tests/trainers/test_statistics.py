@@ -291,6 +291,12 @@ def test_cells_of_other_examples_cannot_be_compared():
         compare(a, SeedScores(np.ones(3), np.ones((5, 3)), 10), paired=True)
 
 
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_difference_that_is_rounding_is_shown_by_no_number_of_seeds(paired):
+    assert seeds_needed(1e-17, 0.01, paired=paired) is None
+    assert seeds_needed(0.01 / 60, 0.01, paired=paired) > 1000
+
+
 def test_no_difference_needs_no_number_of_seeds():
     message = "^no number of seeds follows from a difference of 0.0 and an sd of 0.01: give a difference other than 0"
     with pytest.raises(InputError, match=message):

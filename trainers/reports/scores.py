@@ -43,7 +43,7 @@ class Delta(NamedTuple):
 
     bootstrap is the percentile interval of the hierarchical paired bootstrap, bootstrap_p its p-value; mcnemar_p is NaN
     but for the accuracy of single seeds. seeds_needed, of each cell, would show the difference in 4 of 5 studies if it
-    were the true one; None where the verdict is not "not distinguishable".
+    were the true one; None where the verdict is not "not distinguishable", or no number of seeds would do.
     """
 
     estimate: Estimate

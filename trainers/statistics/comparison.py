@@ -12,6 +12,8 @@ from trainers.statistics.intervals import Estimate
 
 FEW = 25  # discordant pairs, below which McNemar's test is exact (Dietterich 1998 and statsmodels use the same bound)
 
+MOST_SEEDS = 10_000  # more would show a difference that is nothing but rounding
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -118,8 +120,8 @@ def power(difference: float, sd: float, n_seeds: int, *, paired: bool, alpha: fl
     return float(nct.sf(critical, df, shift) + nct.sf(critical, df, -shift))
 
 
-def seeds_needed(difference: float, sd: float, *, paired: bool, target: float = 0.8, alpha: float = 0.05) -> int:
-    """The fewest seeds of each cell, at least 2, with which power reaches the target.
+def seeds_needed(difference: float, sd: float, *, paired: bool, target: float = 0.8, alpha: float = 0.05) -> int | None:
+    """The fewest seeds of each cell, at least 2, with which power reaches the target; None for over MOST_SEEDS.
 
     It is about seeds alone: where the variance of an Estimate is mostly of examples, more seeds show no more.
 
@@ -136,6 +138,8 @@ def seeds_needed(difference: float, sd: float, *, paired: bool, target: float = 
         )
     high = 2
     while power(difference, sd, high, paired=paired, alpha=alpha) < target:
+        if high > MOST_SEEDS:
+            return None
         high *= 2
     low = max(high // 2, 1)  # too few, but for 1, which no test takes
     while high - low > 1:
@@ -144,4 +148,4 @@ def seeds_needed(difference: float, sd: float, *, paired: bool, target: float = 
             low = middle
         else:
             high = middle
-    return high
+    return high if high <= MOST_SEEDS else None
