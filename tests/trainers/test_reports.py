@@ -353,6 +353,20 @@ def test_a_study_of_the_full_method_is_compared_with_it(key, values, usual, tmp_
     assert sum(score.delta is not None for score in made.scores) == 2
 
 
+def test_layers_on_fewer_rows_are_compared_among_themselves(tmp_path, compose):
+    few = [("data.train_rows=20", f"n_transfer={n}") for n in (0, 1, 2)]
+    for i, overrides in enumerate([(), *few, ("n_transfer=1", "optim.lr=1e-5")]):
+        for seed in (0, 1):
+            config = compose("task=sst2", "backbone=tiny", f"seed={seed}", *overrides)
+            write_run(tmp_path / f"{i}_{seed}", config, 0.6 + 0.05 * i)
+    rows = write_report(tmp_path, tmp_path / "report").scores
+    found = {row.settings: row.reference.settings["n_transfer"] if row.reference else "none" for row in rows}
+    assert found == {
+        **{"": None, "optim.lr=1e-05 n_transfer=1": None},
+        **{f"data.train_rows=20 n_transfer={n}": 2 for n in (0, 1, 2)},
+    }
+
+
 def test_a_reference_of_no_run_s_settings_is_an_error(tmp_path, compose):
     write_study(tmp_path, compose, {"none": 0.9}, seeds=(0,))
     with pytest.raises(InputError, match=r"^reference.n_transfr: no run has the setting .* Did you mean 'n_transfer'"):

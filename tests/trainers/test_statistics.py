@@ -294,7 +294,7 @@ def test_cells_of_other_examples_cannot_be_compared():
 @pytest.mark.parametrize("paired", [True, False])
 def test_a_difference_that_is_rounding_is_shown_by_no_number_of_seeds(paired):
     assert seeds_needed(1e-17, 0.01, paired=paired) is None
-    assert seeds_needed(0.01 / 60, 0.01, paired=paired) > 1000
+    assert seeds_needed(0.01 / 20, 0.01, paired=paired) > 1000
 
 
 def test_no_difference_needs_no_number_of_seeds():

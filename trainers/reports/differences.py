@@ -1,5 +1,6 @@
 """What a report's cells are worth: each one's difference from its reference, on the same examples."""
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -91,21 +92,28 @@ def _compared(rows: list[CellScore], reference: dict[str, Any]) -> list[tuple[Ce
 def _full_methods(rows: Sequence[CellScore]) -> list[CellScore]:
     """Of each backbone the cells with the paper's full method, or with what in their study is nearest to it.
 
-    Where every cell transfers a number of layers, those that transfer the most; where cells differ in the weight of the
-    auxiliary objective, those with the backbone's own.
+    Of cells that transfer numbers of layers, and have no such cell that is otherwise as they are, those that transfer
+    the most; where cells differ in the weight of the auxiliary objective, those with the backbone's own.
     """
     found = []
     for backbone in dict.fromkeys(row.backbone for row in rows):
         own = [row for row in rows if row.backbone == backbone]
-        full = [row for row in own if _has(row, FULL)]
-        if not full:
-            but_for_layers = {key: value for key, value in FULL.items() if key != "n_transfer"}
-            layers = [row for row in own if _has(row, but_for_layers)]
-            most = max((row.cell.settings["n_transfer"] for row in layers), default=None)
-            full = [row for row in layers if row.cell.settings["n_transfer"] == most]
+        lines: dict[str, list[CellScore]] = {}
+        for row in own:
+            if _has(row, {key: value for key, value in FULL.items() if key != "n_transfer"}):
+                alike = {key: value for key, value in row.cell.settings.items() if key != "n_transfer"}
+                lines.setdefault(json.dumps(alike, sort_keys=True), []).append(row)
+        most = {key: max(line, key=_transferred) for key, line in lines.items()}
+        full = [top for key, top in most.items() if len(lines[key]) > 1 or _has(top, FULL)] or [*most.values()]
         usual = [row for row in full if "objective.lm_coef" not in (typed("finetune", row.cell.settings) or {})]
         found += usual or full
     return found
+
+
+def _transferred(row: CellScore) -> float:
+    """How much is transferred: a number of blocks, or the whole backbone."""
+    n = row.cell.settings["n_transfer"]
+    return math.inf if n is None else n
 
 
 def _has(row: CellScore, settings: dict[str, Any]) -> bool:
