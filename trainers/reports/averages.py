@@ -1,6 +1,7 @@
 """What settings are worth over tasks: the mean of their differences from the full method, as in GPT-1's table 5."""
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ def averages_table(scores: Sequence[CellScore]) -> Table:
     adjusted = holm([one.p_value for one in found])
     mean_of = {id(score.cell): score.mean for score in scores}
     rows = [_row(own, mean_of, one, p) for own, one, p in zip(groups, found, adjusted, strict=True)]
+    of_paper = any(math.isfinite(row["paper_delta"]) for row in rows)
     columns = [
         *WHO[1:],
         tables.text("tasks", "tasks"),
@@ -39,13 +41,13 @@ def averages_table(scores: Sequence[CellScore]) -> Table:
         tables.interval("delta", "− reference [95 %]", signed=True),
         tables.p_value("adjusted_p", "p (Holm)"),
         tables.text("verdict", "verdict"),
-        tables.percent("paper_delta", "the paper's difference", signed=True),
+        *([tables.percent("paper_delta", "the paper's difference", signed=True)] if of_paper else []),
     ]
     notes = [
         "The mean of the tasks' own metrics, and of the differences above, over these very tasks: other seeds and "
         "other examples of them are what the interval is about. Tasks count alike, and their seeds as independent. "
         "Holm's correction is over this table. A task with one seed leaves the verdict unknown.",
-        "The paper's difference is the mean over the same tasks, of the test sets, where it has all of them.",
+        *(["The paper's difference is of the test sets, where it has all of the tasks."] if of_paper else []),
     ]
     return Table("averages", "Means over tasks", rows, columns, notes)
 
