@@ -12,7 +12,7 @@ from trainers.statistics.intervals import Estimate
 
 FEW = 25  # discordant pairs, below which McNemar's test is exact (Dietterich 1998 and statsmodels use the same bound)
 
-MOST_SEEDS = 10_000  # more would show a difference that is nothing but rounding
+MOST_SEEDS = 1_000_000  # more would show a difference that is nothing but rounding
 
 
 @dataclass(frozen=True)
