@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from trainers.reports import tables
-from trainers.reports.contents import WHO, who
+from trainers.reports.contents import WHO, judged, judged_columns, who
 from trainers.reports.paper import paper_model, paper_numbers
 from trainers.reports.scores import NAN, CellScore
-from trainers.reports.tables import Table
+from trainers.reports.tables import Row, Table
 from trainers.runs import is_under
-from trainers.statistics.comparison import holm, verdict
 from trainers.statistics.intervals import Estimate, weighted_sum
 from trainers.studies.cells import Cell
 
@@ -29,18 +28,15 @@ def averages_table(scores: Sequence[CellScore]) -> Table:
             each.setdefault(_methods(score.cell, score.reference), []).append(score)
     groups = [own for own in map(_once, each.values()) if len(own) > 1]
     found = [_mean([score.delta.estimate for score in own if score.delta]) for own in groups]
-    adjusted = holm([one.p_value for one in found])
     mean_of = {id(score.cell): score.mean for score in scores}
-    rows = [_row(own, mean_of, one, p) for own, one, p in zip(groups, found, adjusted, strict=True)]
+    rows = [_row(own, mean_of, difference) for own, difference in zip(groups, judged("delta", found), strict=True)]
     of_paper = any(math.isfinite(row["paper_delta"]) for row in rows)
     columns = [
         *WHO[1:],
         tables.text("tasks", "tasks"),
         tables.percent("mean", "mean"),
         tables.percent("reference", "reference's"),
-        tables.interval("delta", "− reference [95 %]", signed=True),
-        tables.p_value("adjusted_p", "p (Holm)"),
-        tables.text("verdict", "verdict"),
+        *judged_columns("delta", "− reference [95 %]"),
         *([tables.percent("paper_delta", "the paper's difference", signed=True)] if of_paper else []),
     ]
     notes = [
@@ -68,21 +64,13 @@ def _mean(estimates: Sequence[Estimate]) -> Estimate:
     return weighted_sum(estimates, [1 / len(estimates)] * len(estimates))
 
 
-def _row(
-    own: Sequence[CellScore], mean_of: dict[int, float], difference: Estimate, adjusted_p: float
-) -> dict[str, Any]:
-    low, high = difference.interval()
+def _row(own: Sequence[CellScore], mean_of: dict[int, float], difference: Row) -> dict[str, Any]:
     return {
         **{key: value for key, value in who(own[0]).items() if key != "task"},
         "tasks": ", ".join(score.task for score in own),
         "mean": float(np.mean([score.mean for score in own])),
         "reference": float(np.mean([mean_of[id(score.reference)] for score in own])),
-        "delta": difference.value,
-        "delta_low": low,
-        "delta_high": high,
-        "p_value": difference.p_value,
-        "adjusted_p": adjusted_p,
-        "verdict": verdict(difference, adjusted_p).split(":")[0],
+        **difference,
         "paper_delta": float(np.mean([_paper_delta(score) for score in own])),
     }
 

@@ -14,6 +14,8 @@ from trainers.reports.notes import degenerate_runs, glue_notes, mixed_origins, w
 from trainers.reports.paper import GLUE_SCORES, GPT1
 from trainers.reports.scores import NAN, CellScore, told_apart
 from trainers.reports.tables import Column, Row, Shown, Table, in_percent
+from trainers.statistics.comparison import holm, verdict
+from trainers.statistics.intervals import Estimate
 from trainers.studies.cells import Cell, FinishedRun, Unfinished, group
 from trainers.studies.glue import glue_summary
 
@@ -29,6 +31,27 @@ def who(score: CellScore) -> dict[str, str]:
     """What names a cell in every table."""
     ablation = "" if score.ablation == "none" else score.ablation
     return {"task": score.task, "backbone": score.backbone, "ablation": ablation, "settings": score.settings}
+
+
+def judged_columns(key: str, heading: str) -> list[Column]:
+    """What a reader is shown of the keys that judged makes."""
+    return [
+        tables.interval(key, heading, signed=True),
+        tables.p_value("adjusted_p", "p (Holm)"),
+        tables.text("verdict", "verdict"),
+    ]
+
+
+def judged(key: str, estimates: Sequence[Estimate]) -> list[dict[str, Any]]:
+    """Of each estimate in a table of its own its interval, p-value, the same by Holm over all of them, and verdict."""
+    adjusted = holm([one.p_value for one in estimates])
+    return [
+        {
+            **dict(zip((key, f"{key}_low", f"{key}_high"), (one.value, *one.interval()), strict=True)),
+            **{"p_value": one.p_value, "adjusted_p": p, "verdict": verdict(one, p).split(":")[0]},
+        }
+        for one, p in zip(estimates, adjusted, strict=True)
+    ]
 
 
 def scores_table(scores: Sequence[CellScore]) -> Table:

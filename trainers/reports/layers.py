@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 
 from trainers.reports import tables
-from trainers.reports.contents import WHO, who
+from trainers.reports.contents import WHO, judged, judged_columns, who
 from trainers.reports.scores import CellScore
-from trainers.reports.tables import Table
-from trainers.statistics.comparison import holm, verdict
+from trainers.reports.tables import Row, Table
 from trainers.statistics.crossed import SeedScores, contrast, mean_estimate
 from trainers.statistics.intervals import Estimate
 
@@ -47,17 +46,15 @@ def layers_table(scores: Sequence[CellScore]) -> Table:
         n_seeds = len(next(iter(drawn.values())).whole_S) if drawn else 0
         found += [(line[0], n_seeds, *worth) for worth in _worths(drawn)]
         notes += [f"{line[0].task}, {apart_from_layers(line[0])}: {one}." for one in left_out]
-    adjusted = holm([estimate.p_value for *_, estimate in found])
-    rows = [_row(*one, p) for one, p in zip(found, adjusted, strict=True)]
+    worths = judged("worth", [estimate for *_, estimate in found])
+    rows = [_row(first, n, what, one) for (first, n, what, _), one in zip(found, worths, strict=True)]
     columns = [
         *WHO[:2],
         tables.text("settings", "settings"),
         tables.text("metric", "metric"),
         tables.text("seeds", "seeds"),
         tables.text("what", "what"),
-        tables.interval("worth", "worth [95 %]", signed=True),
-        tables.p_value("adjusted_p", "p (Holm)"),
-        tables.text("verdict", "verdict"),
+        *judged_columns("worth", "worth [95 %]"),
     ]
     return Table("layers", "What transferred layers are worth", rows, columns, notes)
 
@@ -65,7 +62,7 @@ def layers_table(scores: Sequence[CellScore]) -> Table:
 def _on_shared_seeds(line: Sequence[CellScore]) -> tuple[dict[int, SeedScores], list[str]]:
     """Each number of layers with its scores over the seeds that all of them have; and what was left out, in words.
 
-    Cells of one line are on the same examples as their reference, or have no difference from it, and are left out.
+    A cell that could not be compared with its reference (other examples, no predictions) is left out.
     """
     kept = {n_transferred(s) or 0: s for s in line if s.drawn is not None and (s.delta is not None or s.is_reference)}
     lacking = [str(n) for n in map(n_transferred, line) if n not in kept]
@@ -99,18 +96,13 @@ def _worths(drawn: dict[int, SeedScores]) -> list[tuple[str, Estimate]]:
     ]
 
 
-def _row(first: CellScore, n_seeds: int, what: str, worth: Estimate, adjusted_p: float) -> dict[str, Any]:
-    low, high = worth.interval()
+def _row(first: CellScore, n_seeds: int, what: str, worth: Row) -> dict[str, Any]:
     return {
         **{key: value for key, value in who(first).items() if key in ("task", "backbone")},
         "settings": apart_from_layers(first).removeprefix(first.backbone).strip(),
         "metric": first.metric,
         "seeds": n_seeds,
         "what": what,
-        "worth": worth.value,
-        "worth_low": low,
-        "worth_high": high,
-        "p_value": worth.p_value,
-        "adjusted_p": adjusted_p,
-        "verdict": {"better": "helps", "worse": "hurts"}.get(said := verdict(worth, adjusted_p), said).split(":")[0],
+        **worth,
+        "verdict": {"better": "helps", "worse": "hurts"}.get(worth["verdict"], worth["verdict"]),
     }
