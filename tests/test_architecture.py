@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -96,6 +97,21 @@ def test_a_config_is_checked_before_anything_heavy_is_loaded(module):
     loaded = set(json.loads(done.stdout))
     assert {"trainers", "omegaconf"} <= loaded
     assert not loaded & {"torch", "transformers", "datasets", "accelerate", "peft"}
+
+
+def test_a_run_on_rows_that_were_encoded_before_does_without_the_library_that_reads_rows(tmp_path):
+    own = {"ABLATUNE_CACHE": str(tmp_path / "cache")}
+    for n, expected in enumerate([True, False]):
+        typed = ["task=sst2", "data=sample", "backbone=tiny", "train.max_steps=1", "zero_shot=none"]
+        code = (
+            f"import runpy, sys; sys.argv[1:] = {[*typed, f'run_dir={tmp_path / str(n)}']}\n"
+            "runpy.run_path('recipes/finetune.py', run_name='__main__')\n"
+            "print({'datasets', 'pandas'} <= sys.modules.keys(), not {'datasets', 'pandas'} & sys.modules.keys())"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, env=os.environ | own
+        )
+        assert done.stdout.split()[-2:] == [str(expected), str(not expected)]
 
 
 def test_the_names_that_a_config_knows_are_those_of_the_tables():

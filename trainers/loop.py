@@ -200,11 +200,12 @@ def held_out_loss(
     if n_mine < -(-len(batches) // accelerator.num_processes):
         mine = [*mine, batches[0]]  # a forward pass is a collective act: every process makes as many
     places = ([(indices[i], 1.0) for i in one] for one in mine)
-    for n, batch in enumerate(_each(text, places, pad_id, accelerator.device)):
-        with torch.inference_mode():
-            words = model(batch)
-        if n < n_mine:
-            sums += torch.stack([(words.loss.double() * words.n_targets).sum(), words.n_targets.sum().double()])
+    with accelerator.autocast():  # around all batches: weights are then made bfloat16 once
+        for n, batch in enumerate(_each(text, places, pad_id, accelerator.device)):
+            with torch.inference_mode():
+                words = model(batch)
+            if n < n_mine:
+                sums += torch.stack([(words.loss.double() * words.n_targets).sum(), words.n_targets.sum().double()])
     total: Any = accelerator.reduce(sums, "sum")
     nats, n_targets = total.tolist()
     model.train(training)
@@ -237,11 +238,12 @@ def predict(
     total = sum(map(len, mine))
     bar = tqdm(total=total, desc=desc, unit="ex", leave=False, disable=not accelerator.is_main_process or desc is None)
     places = ([(i, 1.0) for i in indices] for indices in mine)
-    for indices, batch in zip(mine, _each(split, places, pad_id, accelerator.device), strict=True):
-        with torch.inference_mode():
-            logits = model(batch, lm=False).logits.float().cpu().numpy()
-        found.append((indices, logits))
-        bar.update(len(indices))
+    with accelerator.autocast():  # around all batches: weights are then made bfloat16 once
+        for indices, batch in zip(mine, _each(split, places, pad_id, accelerator.device), strict=True):
+            with torch.inference_mode():
+                logits = model(batch, lm=False).logits.float().cpu().numpy()
+            found.append((indices, logits))
+            bar.update(len(indices))
     bar.close()
     gathered = gather_object(found)
     width = max(logits.shape[1] for _, logits in gathered)

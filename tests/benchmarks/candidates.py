@@ -31,6 +31,7 @@ from trainers.backbones.load import Backbone, load_backbone
 from trainers.build import assemble, lay_foundation, share_candidates
 from trainers.config import FinetuneConfig
 from trainers.data.encode import encode_records
+from trainers.data.encoded import EncodedTable
 from trainers.data.records import load_records
 from trainers.data.split import Split
 from trainers.launch import register
@@ -70,12 +71,10 @@ def compose(args: argparse.Namespace) -> FinetuneConfig:
 
 def fold(split: Split, n_tokens: int) -> Split:
     """The same rows with their ids folded into a smaller vocabulary: the lengths are real, the words are not."""
-
-    def folded(row: dict[str, Any]) -> dict[str, Any]:
-        prefix = [i % n_tokens for i in row["prefix"]]
-        return {"prefix": prefix, "branches": [[i % n_tokens for i in branch] for branch in row["branches"]]}
-
-    return replace(split, table=split.table.map(folded))
+    columns = split.table.rows(range(len(split)))
+    prefix = [[i % n_tokens for i in one] for one in columns["prefix"]]
+    branches = [[[i % n_tokens for i in branch] for branch in each] for each in columns["branches"]]
+    return replace(split, table=EncodedTable.of(columns | {"prefix": prefix, "branches": branches}))
 
 
 @dataclass

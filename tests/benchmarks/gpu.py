@@ -68,8 +68,7 @@ def build(args: argparse.Namespace) -> Any:
 
 def split_of(args: argparse.Namespace) -> Any:
     """The rows as an encoded split."""
-    from datasets import Dataset
-
+    from trainers.data.encoded import EncodedTable
     from trainers.data.split import Split
 
     rows = draw_rows(args)
@@ -82,7 +81,8 @@ def split_of(args: argparse.Namespace) -> Any:
         "label": [float(i % 2) for i in range(n)],
     }
     numbers = {"length": length, "tree_length": length, "n_sequences": 1, "n_cut": 0}
-    return Split("train", Dataset.from_dict(columns | {name: [x] * n for name, x in numbers.items()}), regression=False)
+    table = EncodedTable.of(columns | {name: [x] * n for name, x in numbers.items()})
+    return Split("train", table, regression=False)
 
 
 def ours(args: argparse.Namespace, folder: str) -> tuple[Ends, list[float]]:

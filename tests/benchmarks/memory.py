@@ -83,7 +83,8 @@ def side(file: Path, backbone: str) -> dict[str, float]:
     datasets.disable_progress_bars()
     start_accelerator("no", [], file.parent)  # as a run does, which has the allocator keep what is freed
     register("finetune", FinetuneConfig)
-    overrides = ["task=pair", f"backbone={backbone}", f"data.files.train='{file}'", f"data.files.validation='{file}'"]
+    overrides = ["task=pair", f"backbone={backbone}", f"data.files.train='{file}'"]
+    overrides.append(f"data.files.validation='{file.with_stem('validation')}'")
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config: Any = OmegaConf.to_object(hydra.compose("finetune", overrides=[*overrides, "run_dir=none"]))
     foundation = lay_foundation(config)
@@ -91,7 +92,6 @@ def side(file: Path, backbone: str) -> dict[str, float]:
     began, cpu = time.perf_counter(), time.process_time()
     with Peak() as preparing:
         records = load_records(config.task, config.data)
-        records.splits.pop("validation")  # the same rows
         encoded, labels, _ = encode_records(records, config.task, foundation.encoder(config))
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     split = encoded["train"]
@@ -110,7 +110,7 @@ def side(file: Path, backbone: str) -> dict[str, float]:
         "cpu_seconds": cpu,
         "preparing_mib": preparing.grown,
         "using_mib": using.grown,
-        "table_mib": sum(Path(one["filename"]).stat().st_size for one in split.table.cache_files) / MIB,
+        "table_mib": next(Path(os.environ["ABLATUNE_CACHE"]).rglob("train.arrow")).stat().st_size / MIB,
         "threads": torch.get_num_threads(),
     }
 
@@ -152,8 +152,10 @@ def main() -> None:
     for n in args.rows:
         with tempfile.TemporaryDirectory(dir=args.scratch) as temporary:
             folder = Path(temporary)
+            generate(folder, 100, args.kind).rename(folder / f"validation.{args.kind}")
             file = generate(folder, n, args.kind)
             env = os.environ | {
+                "ABLATUNE_CACHE": str(folder / "tables"),
                 "HF_DATASETS_CACHE": str(folder / "cache"),
                 "PYTHONPATH": str(ROOT),
                 "HF_HUB_OFFLINE": "1",

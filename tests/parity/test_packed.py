@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from accelerate.utils import DynamoBackend, set_seed
-from datasets import Dataset
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoModel, AutoModelForCausalLM, EsmConfig, EsmModel
 
@@ -24,6 +23,7 @@ from trainers.backbones.packed import PACKED, _Attention, _by_groups, attend_apa
 from trainers.backbones.packed_row import group_lengths, packed_row
 from trainers.build import pack_sequences
 from trainers.config import PeftConfig
+from trainers.data.encoded import EncodedTable
 from trainers.data.split import Split
 from trainers.finetune import finetune
 from trainers.model import TaskModel
@@ -248,7 +248,7 @@ def test_causal_networks_that_attend_otherwise_keep_their_padded_rows(tiny_model
 
 def test_what_may_stand_in_one_row(compose, tiny_model):
     """Not candidates that share a row or have one each, nor what a window of local attention would cut."""
-    table = Dataset.from_list([{"length": 20, "tree_length": 20, "n_rows": 1}]).with_format("numpy")
+    table = EncodedTable.of({"length": [20], "tree_length": [20], "n_sequences": [1]})
     split, llama = Split("train", table, False), causal_model(tiny_model, "llama")
 
     def packs(split=split, device="cpu", model=llama, task="sst2", dynamo="NO", **changes):

@@ -15,6 +15,7 @@ from trainers.adapters import add_adapter
 from trainers.backbones.openai_gpt import use_fast_attention
 from trainers.build import share_candidates
 from trainers.config import PeftConfig
+from trainers.data.encoded import EncodedTable
 from trainers.data.split import Split
 from trainers.model import TaskModel
 from trainers.objectives import Objective, cross_entropy
@@ -152,19 +153,9 @@ def test_models_that_cannot_are_found_out(tiny_model):
     assert not prefix.takes_trees
 
 
-class Table:
-    """The lengths of a split's shared rows, and nothing else."""
-
-    def __init__(self, *lengths):
-        self.data = self
-        self.lengths = lengths
-
-    def column(self, name):
-        assert name == "tree_length"
-        return self
-
-    def to_numpy(self):
-        return np.array(self.lengths)
+def rows_of(*lengths):
+    """A split whose shared rows have these lengths; no more of it is read."""
+    return Split("train", EncodedTable.of({"tree_length": list(lengths)}), False)
 
 
 @pytest.mark.parametrize(
@@ -179,12 +170,12 @@ def test_rows_are_shared_where_that_changes_nothing(compose, tiny_model, change,
     config = compose("task=race", "backbone=smollm2", *(f"{key}={value}" for key, value in change.items()))
     model = task_model(tiny_model, "llama")
     model.backbone.config.sliding_window = 8
-    assert share_candidates(config, model, Split("train", Table(3, longest), False)).shared is shared
+    assert share_candidates(config, model, rows_of(3, longest)).shared is shared
 
 
 def test_what_is_asked_for_and_cannot_be_is_an_input_error(compose, tiny_model):
     config = compose("task=race", "backbone=smollm2", "train.candidates=shared")
-    split = Split("train", Table(9), False)
+    split = rows_of(9)
     model = task_model(tiny_model, "llama")
     assert share_candidates(config, model, split).shared
     model.backbone.config.sliding_window = 8
@@ -200,7 +191,7 @@ def test_what_is_asked_for_and_cannot_be_is_an_input_error(compose, tiny_model):
 
 def test_a_bidirectional_backbone_keeps_rows_of_its_own(compose, tiny_model):
     config = compose("task=race", "backbone=bert_base")
-    split = Split("train", Table(9), False)
+    split = rows_of(9)
     assert not share_candidates(config, task_model(tiny_model, "llama"), split).shared
     with pytest.raises(
         InputError, match=r"^train.candidates=shared needs a causal backbone and a multiple-choice task"

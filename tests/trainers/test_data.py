@@ -20,15 +20,20 @@ from heads.layouts import Gpt1Layout
 from heads.structures import STRUCTURES
 from trainers.build import lay_foundation
 from trainers.config import FilesConfig
-from trainers.data import encode
+from trainers.data import encode, records
 from trainers.data.batches import MOST_PADDING, PACKED_TOKENS, WINDOW, deal, epoch_updates, evaluation_batches
 from trainers.data.encode import encode_records
 from trainers.data.readers import READERS
-from trainers.data.records import SAMPLE, Records, load_records, load_split, read_file
+from trainers.data.records import SAMPLE, Records, fingerprints, load_records, load_split, read_file
 from trainers.data.tokenizers import SPECIALS, encode_texts
 
 TASKS = sorted({path.parent.name for path in SAMPLE.glob("*/*.jsonl")})
 COUNTS = {"sst2": (1260, 200)} | dict.fromkeys(("rte", "mrpc", "stsb", "story_cloze", "dpr"), (32, 16))
+
+
+def in_memory(splits):
+    """Records of data sets that are there."""
+    return Records("memory", lambda: splits, fingerprints(splits))
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +53,23 @@ def foundation(configured):
 
 
 @pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ABLATUNE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def unwanted(*args):
+    raise AssertionError("done again")
+
+
+@pytest.fixture
 def encoded(configured, foundation):
     """The splits, labels and left-out rows of tables, {split: {column: values} or a Dataset}, under a task."""
 
     def run(task, tables, backbone="tiny"):
         config = configured(task, backbone)
         splits = {n: rows if isinstance(rows, Dataset) else Dataset.from_dict(rows) for n, rows in tables.items()}
-        return encode_records(Records(splits, "memory"), config.task, foundation(backbone).encoder(config))
+        return encode_records(in_memory(splits), config.task, foundation(backbone).encoder(config))
 
     return run
 
@@ -186,10 +201,14 @@ def test_a_train_split_without_labels_is_an_input_error(encoded):
 # readers
 
 
+def all_of(split):
+    """All that a split holds."""
+    return split.table.rows(range(len(split)))
+
+
 def shown(split):
     """What a split holds, without the examples' names."""
-    table = split.table.to_dict()
-    return {key: table[key] for key in table if key != "guid"}
+    return {key: column for key, column in all_of(split).items() if key != "guid"}
 
 
 QUESTIONS = ["What did she buy?", "Where was it?", "Who came too?"]
@@ -363,7 +382,7 @@ def test_both_data_sets_of_pronouns_go_together(encoded):
     test = {key: [value] for key, value in wsc(SENTENCE, 33).items()}
     splits, labels, _ = encoded("wsc273", {"train": train, "test": test})
     assert labels == ["0", "1"]
-    assert splits["train"].table["branches"][0] == splits["test"].table["branches"][0]
+    assert all_of(splits["train"])["branches"][0] == all_of(splits["test"])["branches"][0]
     with pytest.raises(
         InputError, match=r"^the train split has no column 'candidates'. It has: sentence, pronoun, label"
     ):
@@ -405,8 +424,7 @@ def test_the_candidates_may_be_in_one_column(configured, foundation):
     task = replace(configured("choice").task, choices=["endings"])
     rows = {"context": ["a", "b"], "endings": [["x", "y", "z"], ["x", "y"]], "label": [2, 0]}
     config = replace(configured("choice"), task=task)
-    records = Records({"train": Dataset.from_dict(rows)}, "memory")
-    splits, _, _ = encode_records(records, task, foundation().encoder(config))
+    splits, _, _ = encode_records(in_memory({"train": Dataset.from_dict(rows)}), task, foundation().encoder(config))
     assert (labels_of(splits["train"]), splits["train"].n_sequences) == ([2, 0], 3)
 
 
@@ -449,7 +467,7 @@ def test_every_format_gives_the_same_examples(from_files, encoded, tmp_path, end
     memory = {"train": {key: [row[key] for row in rows] for key in ("text", "label")}}
     expected, expected_labels, _ = encoded("single", memory, backbone=backbone)
     assert labels == expected_labels == ["art", "sport"]
-    assert splits["train"].table.to_dict() == expected["train"].table.to_dict()
+    assert all_of(splits["train"]) == all_of(expected["train"])
     assert len(splits["train"]) == len(rows)
 
 
@@ -529,6 +547,59 @@ def test_a_split_may_be_another_data_sets(configured, mirror):
         InputError, match=r"there is no .*/nobody/nothing; the folder is laid out as the hub is, OWNER/NAME$"
     ):
         load_split(task, config.data, "test")
+
+
+# rows that were read before
+
+
+@pytest.mark.parametrize("source", ["files", "mirror", "sample"])
+def test_rows_that_were_read_before_are_read_when_they_are_asked_for(
+    configured, foundation, mirror, tmp_path, monkeypatch, own_cache, source
+):
+    given = {"sample": {"sample": True}}
+    given["files"] = {"files": FilesConfig(train=str(write(tmp_path / "rows.jsonl", sentences(20))))}
+    config = configured("sst2" if source == "mirror" else "single", **given.get(source, {}))
+    if source == "mirror":
+        rows = [{"sentence": f"row {n}", "label": n % 2} for n in range(20)]
+        root = mirror({f"nyu-mll/glue/sst2/{split}": rows for split in ("train", "validation", "test")})
+        config = replace(config, data=replace(config.data, root=root))
+    encoder = foundation().encoder(config)
+    first = load_records(config.task, config.data)
+    splits, *more = encode_records(first, config.task, encoder)
+    for name in ("_read_files", "_read_hub"):
+        monkeypatch.setattr(records, name, unwanted)
+    again = load_records(config.task, config.data)
+    assert (again.source, again.cut, again.files) == (first.source, first.cut, first.files)
+    found, *found_more = encode_records(again, config.task, encoder)
+    assert list(found) == list(splits)
+    assert (found_more, {name: all_of(split) for name, split in found.items()}) == (
+        more,
+        {name: all_of(split) for name, split in splits.items()},
+    )
+    with pytest.raises(AssertionError, match="done again"):
+        _ = again.splits
+    with pytest.raises(AssertionError, match="done again"):
+        load_records(config.task, replace(config.data, train_rows=7))
+
+
+def test_rows_that_were_changed_are_read_anew(configured, mirror, tmp_path, own_cache):
+    rows = [{"sentence": f"row {n}", "label": n % 2} for n in range(20)]
+    tables = {f"nyu-mll/glue/sst2/{split}": rows for split in ("train", "validation", "test")}
+    config = configured("sst2", root=mirror(tables))
+    file = write(tmp_path / "rows.jsonl", sentences(20))
+    own = configured("single", files=FilesConfig(train=str(file)))
+
+    def contents():
+        return [load_records(one.task, one.data).content for one in (config, own)]
+
+    first = contents()
+    assert contents() == first
+    write(file, sentences(21))
+    tables["nyu-mll/glue/sst2/train"] = [*rows, rows[0]]
+    mirror(tables)
+    assert not set(contents()) & set(first)
+    assert len(load_records(config.task, config.data).splits["train"]) == 21
+    assert sum(map(len, load_records(own.task, own.data).splits.values())) == 21
 
 
 # the cut of validation from train
@@ -653,7 +724,7 @@ def test_a_text_that_spells_a_special_token_is_text(encoded, foundation, backbon
     plain = encoded("mrpc", {"train": {"sentence1": ["so"], "sentence2": ["it"], "label": [1]}}, backbone=backbone)
     tricky = encoded("mrpc", {"train": {"sentence1": [spelt], "sentence2": [spelt], "label": [1]}}, backbone=backbone)
     counts = [
-        [sum(i in special for i in branch) for branch in found[0]["train"].table["branches"][0]]
+        [sum(i in special for i in branch) for branch in all_of(found[0]["train"])["branches"][0]]
         for found in (plain, tricky)
     ]
     assert counts[0] == counts[1] == ([3, 3] if backbone == "tiny" else [3])
@@ -663,8 +734,8 @@ def test_a_text_that_spells_a_special_token_is_text(encoded, foundation, backbon
 
 
 @pytest.fixture
-def table_of(configured):
-    """The train split's table, with a foundation laid anew, and other fields of its config's nodes."""
+def train_of(configured):
+    """The train split, with a foundation laid anew, and other fields of its config's nodes."""
 
     def run(backbone="tiny", head=None, task=None, **changes):
         config = configured("rte", backbone, sample=True)
@@ -672,38 +743,57 @@ def table_of(configured):
             config, head=replace(config.head, **head or {}), task=replace(config.task, **task or {}), **changes
         )
         records = load_records(config.task, config.data)
-        return encode_records(records, config.task, lay_foundation(config).encoder(config))[0]["train"].table
+        return encode_records(records, config.task, lay_foundation(config).encoder(config))[0]["train"]
 
     return run
 
 
-def test_the_same_content_is_encoded_once(table_of, compose, monkeypatch):
-    first = table_of()
-
-    def unwanted(*args):
-        raise AssertionError("encoded again")
-
+def test_the_same_content_is_encoded_once(train_of, compose, monkeypatch, own_cache):
+    first = all_of(train_of())
     monkeypatch.setattr(encode, "encode_texts", unwanted)
-    again = table_of(seed=3, ablation="no_aux_lm", optim=compose("task=rte", "optim=bert").optim)
-    assert again._fingerprint == first._fingerprint
-    assert again.cache_files == first.cache_files != []
-    with pytest.raises(AssertionError, match="encoded again"):
-        table_of(head={"n_ctx": 64})
+    again = train_of(seed=3, ablation="no_aux_lm", optim=compose("task=rte", "optim=bert").optim)
+    assert all_of(again) == first
+    with pytest.raises(AssertionError, match="done again"):
+        train_of(head={"n_ctx": 64})
 
 
-def test_other_content_is_another_table(table_of):
-    tables = [
-        table_of(),
-        table_of(head={"n_ctx": 20}),
-        table_of(task={"structure": "similarity"}),
-        table_of(task={"texts": ["sentence2", "sentence1"]}),
-        table_of(task={"labels": ["not_entailment", "entailment"]}),
-        table_of("tiny_bert"),
+def test_a_table_in_pieces_is_that_of_one(encoded, monkeypatch, own_cache):
+    n = 10
+    rows = {"sentence": [f"row {i}, " + "so " * i for i in range(n)], "label": [i % 3 - 1 for i in range(n)]}
+    tables = {"train": rows, "test": rows}
+    whole, labels, n_unlabelled = encoded("sst2", tables)
+    monkeypatch.setattr(encode, "PIECE", 3)
+    monkeypatch.setenv("ABLATUNE_CACHE", str(own_cache / "pieces"))
+    pieces, *more = encoded("sst2", tables)
+    assert more == [labels, n_unlabelled]
+    assert n_unlabelled == 4
+    assert [len(split) for split in pieces.values()] == [6, 10]
+    order = [7, 0, 9, 3, 3, 8, 2]
+    for name, split in whole.items():
+        found = pieces[name]
+        assert all_of(found) == all_of(split)
+        assert found.lengths.tolist() == split.lengths.tolist() == all_of(split)["length"]
+        np.testing.assert_array_equal(found.labels_N, split.labels_N)
+        assert list(found.named()) == list(split.named())
+    assert pieces["test"].table.rows(order)["guid"] == [f"test-{i}" for i in order]
+    assert [label for _, label in pieces["test"].named()] == [None, 0, 1] * 3 + [None]
+    sample = pieces["test"].sample(5, seed=0)
+    assert all_of(sample)["guid"] == sorted(all_of(sample)["guid"])
+    assert len(sample) == len(set(all_of(sample)["guid"])) == 5
+
+
+def test_other_content_is_another_table(train_of):
+    found = [
+        train_of(),
+        train_of(head={"n_ctx": 20}),
+        train_of(task={"structure": "similarity"}),
+        train_of(task={"texts": ["sentence2", "sentence1"]}),
+        train_of(task={"labels": ["not_entailment", "entailment"]}),
+        train_of("tiny_bert"),
     ]
-    assert len({table._fingerprint for table in tables}) == len(tables)
-    contents = [json.dumps([table["branches"][:3], table["label"][:3]]) for table in tables]
+    contents = [json.dumps(shown(split)) for split in found]
     assert len(set(contents)) == len(contents)
-    assert max(tables[1]["length"]) <= 20 < max(tables[0]["length"])
+    assert found[1].lengths.max() <= 20 < found[0].lengths.max()
 
 
 def test_cleaning_is_part_of_the_content(configured, foundation):

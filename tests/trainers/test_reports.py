@@ -12,11 +12,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from datasets import Dataset
 from omegaconf import OmegaConf
 
 from heads.errors import InputError
 from trainers import pretrain
+from trainers.data.encoded import EncodedTable
 from trainers.data.split import Split
 from trainers.metrics import accuracy
 from trainers.overrides import CONF
@@ -53,7 +53,7 @@ def write_run(folder, config, right, *, labels=LABELS, degenerate=None):
     hit = np.random.default_rng([config.seed, round(1000 * right)]).random(len(TRUE)) < right
     values = np.where(hit, TRUE, 1 - np.array(TRUE))
     guids = [f"validation-{i}" for i in range(len(TRUE))]
-    table = Dataset.from_dict({"guid": guids, "label": list(map(float, TRUE))})
+    table = EncodedTable.of({"guid": guids, "label": list(map(float, TRUE))})
     split = Split("validation", table, regression=False)
     found = Predictions(split, values, np.eye(2)[values])
     (folder / "predictions.jsonl").write_text("".join(f"{line}\n" for line in found.lines(labels)))

@@ -163,6 +163,7 @@ def test_cells_of_one_process_leave_what_runs_alone_leave(compose, pretrained, t
     monkeypatch.setattr(intervals, "N_RESAMPLES", 20)
 
     def run(place):
+        monkeypatch.setenv("ABLATUNE_CACHE", str(tmp_path / "cache" / place))  # so that neither finds the other's
         for n, cell in enumerate(CELLS):
             more = () if any("zero_shot" in part for part in cell) else ("zero_shot=auto",)
             finetune(gpt1(compose, pretrained, *more, *cell, f"run_dir={tmp_path / place / str(n)}"))
@@ -170,7 +171,7 @@ def test_cells_of_one_process_leave_what_runs_alone_leave(compose, pretrained, t
     run("alone")
     rows, tables, scored = (
         counted(monkeypatch, module, name)
-        for module, name in ((records, "_read"), (encode, "_encode_records"), (stage, "_evaluate"))
+        for module, name in ((records, "_read_files"), (encode, "_encode_records"), (stage, "_evaluate"))
     )
     with sharing():
         run("together")

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from datasets import Dataset
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from heads.errors import InputError
 from trainers.config import FinetuneConfig
+from trainers.data.encoded import EncodedTable
 from trainers.data.split import Split
 from trainers.metrics import GLUE_TASKS, accuracy, pearson
 from trainers.overrides import CONF
@@ -37,7 +37,7 @@ def few_draws(monkeypatch):
 def split(true):
     """A validation split, of which only names and labels are read."""
     labels = [None if label is None else float(label) for label in true]
-    table = Dataset.from_dict({"guid": [f"validation-{i}" for i in range(len(true))], "label": labels})
+    table = EncodedTable.of({"guid": [f"validation-{i}" for i in range(len(true))], "label": labels})
     return Split("validation", table, regression=None in true)
 
 

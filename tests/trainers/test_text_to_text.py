@@ -61,7 +61,7 @@ def test_an_example_is_read_in_the_format_of_t5s_own_code(typed, task):
     config = typed(f"task={task}", "data=sample")
     foundation, records = lay_foundation(config), load_records(config.task, config.data)
     splits, labels, _ = encode_records(records, config.task, foundation.encoder(config))
-    row, ids = records.splits["train"][0], splits["train"].table[0]["branches"][0]
+    row, ids = records.splits["train"][0], splits["train"].table.rows([0])["branches"][0][0]
     expected = READ[task].format(*(row[column] for column in config.task.texts))
     assert ids == foundation.tokenizer(expected)["input_ids"]
     assert ids[-1] == END
@@ -83,7 +83,7 @@ def test_the_candidates_of_multiple_choice_are_read_and_their_names_are_written(
     config = typed("task=race_high", "data=sample")
     foundation, records = lay_foundation(config), load_records(config.task, config.data)
     splits, labels, _ = encode_records(records, config.task, foundation.encoder(config))
-    said = foundation.tokenizer.decode(splits["train"].table[0]["branches"][0])
+    said = foundation.tokenizer.decode(splits["train"].table.rows([0])["branches"][0][0])
     names = ["race _ high a :", " b :", " c :", " d :", " article :", " question :"]
     assert [said.find(name) for name in names] == sorted(said.find(name) for name in names)
     assert said.startswith(names[0])

@@ -4,9 +4,13 @@ The result is an Arrow table on disk, found again by its content: the same rows,
 are encoded once.
 """
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+
+from tqdm.auto import tqdm
 
 from heads.errors import InputError
 from heads.example import Example
@@ -14,7 +18,9 @@ from heads.layouts import BertLayout, Encoded, Gpt1Layout, Ids, TextLayout
 from heads.structures import Segment, Sequences
 from heads.tree import split_common
 from trainers.config import TaskConfig
+from trainers.data.cache import made_once
 from trainers.data.cleaning import CLEANINGS
+from trainers.data.encoded import Columns, EncodedTable, write_table
 from trainers.data.examples import label_reader, source_names
 from trainers.data.labels import with_labels
 from trainers.data.readers import READERS, check_columns
@@ -28,7 +34,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # Bumped when the encoding of the same content changes, so that tables of an older version are not found again.
-VERSION = 2
+VERSION = 3
+ENCODED, ABOUT = "encoded", "encoded.json"  # a kind of folder in the cache, and its file beside the tables
+PIECE = 1000  # rows that are encoded at once
 
 
 @dataclass(frozen=True)
@@ -97,21 +105,23 @@ def encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> tupl
 
 
 def _encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> tuple[dict[str, Split], list[str], int]:
-    names = source_names(records.splits["train"], task)
-    for name, rows in records.splits.items():
-        check_columns(task, rows.column_names, f"the {name} split", labelled=not name.startswith("test"))
-    labels = with_labels(task, names, records.splits["train"], records.splits.values())
-    splits, n_unlabelled = {}, 0
-    for name, rows in records.splits.items():
-        split = encode_split(name, rows, task, encoder, labels)
-        if name == "train" and len(split.labelled) < len(split):
-            labelled = split.labelled
-            n_unlabelled = len(split) - len(labelled)
-            if not len(labelled):
-                raise InputError(f"no train row of {task.name} has a label (column '{task.label}')")
-            split = Split(name, split.table.select(labelled).flatten_indices(), task.regression)
-        splits[name] = split
-    return splits, labels, n_unlabelled
+    def write(folder: Path) -> None:
+        splits, n_unlabelled = records.splits, 0
+        for name, rows in splits.items():
+            check_columns(task, rows.column_names, f"the {name} split", labelled=not name.startswith("test"))
+        labels = with_labels(task, source_names(splits["train"], task), splits["train"], splits.values())
+        for name, rows in splits.items():
+            n_left_out = _write_split(folder, name, rows, task, encoder, labels, labelled=name == "train")
+            n_unlabelled += n_left_out
+        if not len(EncodedTable.open(folder / "train.arrow")):
+            raise InputError(f"no train row of {task.name} has a label (column '{task.label}')")
+        about = {"splits": list(splits), "labels": labels, "unlabelled": n_unlabelled}
+        (folder / ABOUT).write_text(json.dumps(about))
+
+    folder = made_once(None, ENCODED, [records.content, *_content(task, encoder)], write)
+    about = json.loads((folder / ABOUT).read_text())
+    splits = {name: _open_split(folder, name, task) for name in about["splits"]}
+    return splits, about["labels"], about["unlabelled"]
 
 
 def encode_split(name: str, rows: "Dataset", task: TaskConfig, encoder: Encoder, labels: list[str]) -> Split:
@@ -120,58 +130,61 @@ def encode_split(name: str, rows: "Dataset", task: TaskConfig, encoder: Encoder,
     Raises:
         InputError: a label is unknown, a score out of range, a text missing.
     """
-    from datasets import Features, List, Value
-    from datasets.fingerprint import Hasher
+    content = [name, rows._fingerprint, labels, *_content(task, encoder)]
+    folder = made_once(None, ENCODED, content, lambda new: _write_split(new, name, rows, task, encoder, labels))
+    return _open_split(folder, name, task)
 
+
+def _content(task: TaskConfig, encoder: Encoder) -> list[Any]:
+    """What an encoded table depends on, besides the rows."""
+    return [asdict(task) | {"reference": "", "prompts": None}, encoder.content()]
+
+
+def _open_split(folder: Path, name: str, task: TaskConfig) -> Split:
+    return Split(name, EncodedTable.open(folder / f"{name}.arrow"), task.regression)
+
+
+def _write_split(
+    folder: Path,
+    name: str,
+    rows: "Dataset",
+    task: TaskConfig,
+    encoder: Encoder,
+    labels: list[str],
+    *,
+    labelled: bool = False,
+) -> int:
+    """Encode a split's rows into a file, some in memory at a time; returns how many examples labelled left out."""
     to_label = label_reader(task, labels, source_names(rows, task))
+    read, n_left_out = READERS[task.reader], 0
 
-    def encode(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
-        records = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-        read: Callable[..., list[Example]] = READERS[task.reader]
-        numbered = zip(records, indices, strict=True)
-        examples = [e for record, i in numbered for e in read(record, f"{name}-{i}", task, to_label)]
-        encoded = encoder(examples)
-        lengths = [len(one.prefix) + max(map(len, one.branches)) for one in encoded]
-        return {
-            "guid": [example.guid for example in examples],
-            "label": [None if example.label is None else float(example.label) for example in examples],
-            "prefix": [one.prefix for one in encoded],
-            "branches": [one.branches for one in encoded],
-            "extract_position": [one.extract_position for one in encoded],
-            "second_from": [one.second_from for one in encoded],
-            "length": lengths,
-            "tree_length": [one.tree_length for one in encoded],
-            "n_sequences": [len(one.branches) for one in encoded],
-            "n_cut": [one.n_cut for one in encoded],
-        }
+    def pieces() -> Iterator[Columns]:
+        nonlocal n_left_out
+        with tqdm(total=len(rows), desc=f"Encoding {name}", unit="row", leave=False) as bar:
+            for start in range(0, len(rows), PIECE):
+                some = cast(dict[str, list[Any]], rows[start : start + PIECE])
+                records = [dict(zip(some, values, strict=True)) for values in zip(*some.values(), strict=True)]
+                examples = [e for i, one in enumerate(records, start) for e in read(one, f"{name}-{i}", task, to_label)]
+                kept = [one for one in examples if not labelled or one.label is not None]
+                n_left_out += len(examples) - len(kept)
+                yield _columns(kept, encoder)
+                bar.update(len(records))
 
-    integer = Value("int32")
-    content = [
-        rows._fingerprint,
-        name,
-        asdict(task) | {"labels": labels, "reference": "", "prompts": None},
-        encoder.content(),
-    ]
-    table = rows.map(
-        encode,
-        batched=True,
-        with_indices=True,
-        remove_columns=rows.column_names,
-        new_fingerprint=Hasher.hash(content),
-        desc=f"Encoding {name}",
-        features=Features(
-            {
-                "guid": Value("string"),
-                "label": Value("float64"),
-                "prefix": List(integer),
-                "branches": List(List(integer)),
-                "extract_position": List(integer),
-                "second_from": List(integer),
-                "length": integer,
-                "tree_length": integer,
-                "n_sequences": integer,
-                "n_cut": integer,
-            }
-        ),
-    )
-    return Split(name, table, task.regression)
+    write_table(folder / f"{name}.arrow", pieces())
+    return n_left_out
+
+
+def _columns(examples: Sequence[Example], encoder: Encoder) -> Columns:
+    encoded = encoder(examples)
+    return {
+        "guid": [example.guid for example in examples],
+        "label": [None if example.label is None else float(example.label) for example in examples],
+        "prefix": [one.prefix for one in encoded],
+        "branches": [one.branches for one in encoded],
+        "extract_position": [one.extract_position for one in encoded],
+        "second_from": [one.second_from for one in encoded],
+        "length": [len(one.prefix) + max(map(len, one.branches)) for one in encoded],
+        "tree_length": [one.tree_length for one in encoded],
+        "n_sequences": [len(one.branches) for one in encoded],
+        "n_cut": [one.n_cut for one in encoded],
+    }

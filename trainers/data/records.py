@@ -1,13 +1,19 @@
 """Records: where a task's rows come from, as datasets with the task's own split names."""
 
 import csv
+import hashlib
+import json
 import math
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from heads.errors import InputError
 from trainers.config import DataConfig, TaskConfig
+from trainers.data.cache import made_once
 from trainers.data.documents import file_hash
 from trainers.shared import once, same
 
@@ -16,6 +22,7 @@ if TYPE_CHECKING:
     from pyarrow.dataset import ParquetFragmentScanOptions
 
 SAMPLE = Path(__file__).parent / "sample"
+ABOUT = "rows.json"  # in the cache's folder of rows that were read before
 CSV: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "encoding": "utf-8-sig"}
 FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".csv": ("csv", CSV),
@@ -28,31 +35,50 @@ FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Records:
-    """A task's rows, by split; source and cut say in words where they come from, for the result."""
+    """A task's rows, by split, which are read when they are first asked for; source says where they come from."""
 
-    splits: "dict[str, Dataset]"
     source: str
+    read: "Callable[[], dict[str, Dataset]]"
+    content: Any  # what tells the rows from others
     cut: str | None = None  # how validation was cut from train, where the source has none
     files: dict[str, str] = field(default_factory=dict)  # the hashes of the user's own files, by split
 
-    @property
-    def content(self) -> dict[str, str]:
-        """What tells the rows from others, by split."""
-        return {name: rows._fingerprint for name, rows in self.splits.items()}
+    @cached_property
+    def splits(self) -> "dict[str, Dataset]":
+        """The rows."""
+        return self.read()
 
 
 def load_records(task: TaskConfig, data: DataConfig) -> Records:
-    """Read a task's splits; a missing validation split is cut from train by data.split_seed.
+    """A task's splits; a missing validation split is cut from train by data.split_seed.
+
+    Rows are read here, so that what is wrong with them is found before anything else is done; but not where the same
+    rows were read before, and those of a folder or a file can be told without the time that it takes.
 
     Raises:
         InputError: the source cannot be reached or read, or has no rows to train on.
     """
-    return once(
-        "records",
-        lambda: [asdict(task), asdict(data)],
-        lambda: _complete(task, data, *_read(task, data)),
-        copy=same,
-    )
+    return once("records", lambda: [asdict(task), asdict(data)], lambda: _records(task, data), copy=same)
+
+
+def _records(task: TaskConfig, data: DataConfig) -> Records:
+    source, files = _source(task, data), file_hashes(data)
+
+    @cache
+    def complete() -> "tuple[dict[str, Dataset], str | None]":
+        return _complete(task, data, source.read(), source.name)
+
+    if source.origin is None:
+        splits, cut = complete()
+        return Records(source.name, lambda: splits, fingerprints(splits), cut, files)
+    drawn = [data.train_rows, data.eval_rows, data.validation_fraction, data.split_seed]
+
+    def write(folder: Path) -> None:
+        (folder / ABOUT).write_text(json.dumps({"cut": complete()[1]}))
+
+    folder = made_once(None, "rows", [source.origin, drawn], write)
+    cut = json.loads((folder / ABOUT).read_text())["cut"]
+    return Records(source.name, lambda: complete()[0], folder.name, cut, files)
 
 
 def load_scored(task: TaskConfig, data: DataConfig, wanted: list[str] | None) -> Records:
@@ -65,33 +91,61 @@ def load_scored(task: TaskConfig, data: DataConfig, wanted: list[str] | None) ->
     """
 
     def read() -> Records:
-        splits, source = _read(task, data)
-        own = "train" not in splits or (wanted and splits.keys() >= set(wanted))
-        return Records(splits, source, files=file_hashes(data)) if own else _complete(task, data, splits, source)
+        source, cut = _source(task, data), None
+        splits = source.read()
+        if "train" in splits and not (wanted and splits.keys() >= set(wanted)):
+            splits, cut = _complete(task, data, splits, source.name)
+        return Records(source.name, lambda: splits, fingerprints(splits), cut, file_hashes(data))
 
     return once("scored records", lambda: [asdict(task), asdict(data), wanted], read, copy=same)
 
 
-def _read(task: TaskConfig, data: DataConfig) -> "tuple[dict[str, Dataset], str]":
-    """The splits that the source has, and what it is called."""
-    if data.sample:
-        files = {path.stem: path for path in sorted((SAMPLE / task.name).glob("*.jsonl"))}
+def fingerprints(splits: "Mapping[str, Dataset]") -> dict[str, str]:
+    """What tells rows that were read from others, by split."""
+    return {name: rows._fingerprint for name, rows in splits.items()}
+
+
+class Source(NamedTuple):
+    """Where rows come from: in words, how they are read, and what they follow from where that is told without it."""
+
+    name: str
+    read: "Callable[[], dict[str, Dataset]]"
+    origin: list[Any] | None
+
+
+def _source(task: TaskConfig, data: DataConfig) -> Source:
+    if data.sample or data.files.train:
+        if data.sample:
+            files = {path.stem: path for path in sorted((SAMPLE / task.name).glob("*.jsonl"))}
+        else:
+            files = {name: Path(file) for name, file in asdict(data.files).items() if file}
         if not files:
             raise InputError(f"no sample data ships for {task.name}: use the hub, data.root or data.files.train")
-        splits, source = _read_files(files), "sample"
-    elif data.files.train:
-        given = {"train": data.files.train, "validation": data.files.validation, "test": data.files.test}
-        splits = _read_files({name: Path(file) for name, file in given.items() if file})
-        source = "files"
-    else:
-        if task.hub is None:
-            raise InputError(f"task={task.name} is for your own files: give data.files.train=FILE or data=sample")
-        splits, source = _read_hub(task, data), data.root or "hub"
-    return splits, source
+        origin = [[name, file.suffix, file_hash(str(file))] for name, file in files.items() if file.is_file()]
+        return Source("sample" if data.sample else "files", lambda: _read_files(files), origin)
+    if task.hub is None:
+        raise InputError(f"task={task.name} is for your own files: give data.files.train=FILE or data=sample")
+    return Source(data.root or "hub", lambda: _read_hub(task, data), data.root and _listed(task, data.root))
 
 
-def _complete(task: TaskConfig, data: DataConfig, splits: "dict[str, Dataset]", source: str) -> Records:
-    """Cut a validation split where there is none, then take the samples asked for."""
+def _listed(task: TaskConfig, root: str) -> list[Any]:
+    """What the splits of a folder laid out as the hub is follow from: their places, and its files."""
+    places = {name: _place(task, written) for name, written in task.splits.items()}
+    folders = sorted({Path(root) / place.hub for place in places.values()})
+    return [places, [_files_below(folder) for folder in folders]]
+
+
+def _files_below(folder: Path) -> list[Any]:
+    """A folder's files by name, size and time."""
+    places = (Path(parent) / name for parent, _, names in os.walk(folder, followlinks=True) for name in names)
+    files = sorted(place for place in places if place.is_file())
+    return [[str(file.relative_to(folder)), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def _complete(
+    task: TaskConfig, data: DataConfig, splits: "dict[str, Dataset]", source: str
+) -> "tuple[dict[str, Dataset], str | None]":
+    """Cut a validation split where there is none, in words as well, then take the samples asked for."""
     if "train" not in splits:
         raise InputError(f"{task.name} has no train split in {source}: found {', '.join(splits) or 'nothing'}")
     cut = None
@@ -110,7 +164,7 @@ def _complete(task: TaskConfig, data: DataConfig, splits: "dict[str, Dataset]", 
         if wanted is not None and wanted < len(rows):
             splits[name] = rows.shuffle(seed=data.split_seed).select(range(wanted))
     order = ["train", *sorted((n for n in splits if n != "train"), key=lambda n: (n.startswith("test"), n))]
-    return Records({name: splits[name] for name in order}, source, cut, file_hashes(data))
+    return {name: splits[name] for name in order}, cut
 
 
 def file_hashes(data: DataConfig) -> dict[str, str]:
@@ -231,13 +285,16 @@ def _place(task: TaskConfig, written: str) -> Place:
 def _load(hub: str, config: str | None, root: str | None) -> Any:
     """All splits of one configuration of a data set."""
     from datasets import load_dataset
+    from datasets.config import HF_DATASETS_CACHE
     from datasets.exceptions import DatasetGenerationError
 
     path = hub if root is None else str(Path(root) / hub)
     if root is not None and not Path(path).is_dir():
         raise InputError(f"data.root={root}: there is no {path}; the folder is laid out as the hub is, OWNER/NAME")
+    # datasets itself would not see that a folder's rows have changed, and give those that it has kept
+    state = hashlib.sha256(json.dumps(_files_below(Path(path))).encode()).hexdigest()[:16] if root else ""
     try:
-        return load_dataset(path, config)
+        return load_dataset(path, config, cache_dir=Path(HF_DATASETS_CACHE) / state if root else None)
     except (OSError, ValueError, DatasetGenerationError) as error:
         if root is not None:
             raise InputError(f"{path}, configuration {config}, cannot be read: {_line(error)}") from error

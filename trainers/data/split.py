@@ -3,15 +3,12 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from heads.collate import Batch, PackedBatch, Row, collate, collate_packed, collate_shared
 from heads.layouts import Encoded
-
-if TYPE_CHECKING:
-    from datasets import Dataset
+from trainers.data.encoded import EncodedTable
 
 
 @dataclass(frozen=True)
@@ -22,7 +19,7 @@ class Split:
     """
 
     name: str
-    table: "Dataset"
+    table: EncodedTable
     regression: bool
     shared: bool = False
     packed: bool = False
@@ -38,17 +35,17 @@ class Split:
     @cached_property
     def sequence_lengths(self) -> np.ndarray:
         """Tokens of each example's longest sequence, whatever its rows."""
-        return self._numbers("length")
+        return self.table.column("length")
 
     @cached_property
     def tree_lengths(self) -> np.ndarray:
         """Tokens of the row that each example's sequences can share."""
-        return self._numbers("tree_length")
+        return self.table.column("tree_length")
 
     @cached_property
     def labels_N(self) -> np.ndarray:
         """Labels in float64, NaN where there is none."""
-        return self._numbers("label")
+        return self.table.column("label")
 
     @property
     def labelled(self) -> np.ndarray:
@@ -58,7 +55,7 @@ class Split:
     @cached_property
     def n_sequences(self) -> int:
         """Sequences of the example that has most."""
-        return int(self._numbers("n_sequences").max())
+        return int(self.table.column("n_sequences").max())
 
     @property
     def n_rows(self) -> int:
@@ -68,17 +65,11 @@ class Split:
     @cached_property
     def n_cut(self) -> int:
         """Examples that lost tokens to the context's limit."""
-        return int((self._numbers("n_cut") > 0).sum())
-
-    def _numbers(self, column: str) -> np.ndarray:
-        """A column that is held in memory, some bytes for each example; all else stays on disk."""
-        return self.table.data.column(column).to_numpy()
+        return int((self.table.column("n_cut") > 0).sum())
 
     def named(self) -> Iterator[tuple[str, int | float | None]]:
         """Each example's name and label, in order, some of them in memory at a time."""
-        for batch in self.table.select_columns(["guid", "label"]).iter(1000):
-            some: Any = batch
-            yield from zip(some["guid"], map(self._label, some["label"]), strict=True)
+        return ((guid, self._label(label)) for guid, label in self.table.each("guid", "label"))
 
     def _label(self, raw: float | None) -> int | float | None:
         return raw if raw is None or self.regression else int(raw)
@@ -88,11 +79,11 @@ class Split:
         if n == 0:
             return None
         drawn = np.random.default_rng(seed).permutation(len(self))[:n]
-        return replace(self, table=self.table.select(sorted(drawn.tolist())).flatten_indices(keep_in_memory=True))
+        return replace(self, table=EncodedTable.of(self.table.rows(sorted(drawn.tolist()))))
 
     def rows(self, places: Sequence[tuple[int, float]]) -> list[Row]:
         """The rows at (index, weight) places, for collation."""
-        columns = self.table[[int(index) for index, _ in places]]
+        columns = self.table.rows([int(index) for index, _ in places])
         names = ("prefix", "branches", "extract_position", "second_from")
         encoded = [Encoded(*fields) for fields in zip(*(columns[name] for name in names), strict=True)]
         labels = map(self._label, columns["label"])
