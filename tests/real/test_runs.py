@@ -46,6 +46,23 @@ def test_the_default_configuration_over_the_hub(hub, tmp_path, backbone):
     assert "matthews" in done.stdout
 
 
+def test_rows_of_the_hub_that_were_encoded_before_are_not_read_again(hub, tmp_path):
+    """Whether it can be asked then, or not."""
+    own = {"HF_HOME": str(tmp_path / "hf"), "ABLATUNE_CACHE": str(tmp_path / "cache")}
+    typed = ["task=cola", "backbone=tiny", "zero_shot=none", "train.max_steps=1", "data.eval_rows=64"]
+    code = (
+        f"import runpy, sys; sys.argv[1:] += {typed}; runpy.run_path({str(ROOT / 'recipes/finetune.py')!r}, "
+        "run_name='__main__'); print('datasets' in sys.modules)"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")} | own | {"PYTHONPATH": str(ROOT)}
+    reached, found = [{"HF_ENDPOINT": hub}] * 2 + [{"HF_HUB_OFFLINE": "1"}], []
+    for n, more in enumerate(reached):
+        asked = [sys.executable, "-c", code, f"run_dir={tmp_path / str(n)}"]
+        done = subprocess.run(asked, env=environment | more, capture_output=True, text=True, check=True)
+        found.append(done.stdout.split()[-1])
+    assert found == ["True", "False", "False"]
+
+
 def minilm(compose, data, models, *more):
     return compose("task=cola", f"data.root={data}", "backbone=minilm", f"backbone.path={models / MINILM}", *more)
 

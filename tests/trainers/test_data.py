@@ -602,6 +602,26 @@ def test_rows_that_were_changed_are_read_anew(configured, mirror, tmp_path, own_
     assert sum(map(len, load_records(own.task, own.data).splits.values())) == 21
 
 
+def test_rows_of_the_hub_are_told_by_its_commit(configured, monkeypatch, own_cache):
+    config, commit, reads = configured("sst2"), [None], []
+    rows = Dataset.from_dict({"sentence": ["a", "b"], "label": [0, 1]})
+
+    def read(task, data):
+        reads.append(commit[0])
+        return {"train": rows, "validation": rows}
+
+    def contents(n, then):
+        commit[0] = then
+        return [load_records(config.task, config.data).content for _ in range(n)]
+
+    monkeypatch.setattr(records, "_revision", lambda hub: commit[0])
+    monkeypatch.setattr(records, "_read_hub", read)
+    found = [*contents(2, None), *contents(3, "a"), *contents(2, "b"), *contents(1, "a")]
+    assert reads == [None, None, "a", "b"]  # without a commit, each time
+    assert [found.index(one) for one in found[2:]] == [2, 2, 2, 5, 5, 2]
+    assert found[0] == found[1] == fingerprints({"train": rows, "validation": rows})
+
+
 # the cut of validation from train
 
 

@@ -13,7 +13,7 @@ from typing import Any
 LEFT = 24 * 3600  # seconds after which a partial folder is one that a killed process has left
 
 
-def made_once(cache: str | None, kind: str, content: list[Any], make: Callable[[Path], None]) -> Path:
+def made_once(cache: str | None, kind: str, content: list[Any], make: Callable[[Path], object]) -> Path:
     """The folder of that kind and content; where there is none, make fills one, which gets its name when it is whole.
 
     cache is where folders are kept; None is $ABLATUNE_CACHE, else ~/.cache/ablatune.

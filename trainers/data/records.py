@@ -68,7 +68,11 @@ def _records(task: TaskConfig, data: DataConfig) -> Records:
     def complete() -> "tuple[dict[str, Dataset], str | None]":
         return _complete(task, data, source.read(), source.name)
 
-    if source.origin is None:
+    origin = source.origin()
+    if origin is None:
+        complete()  # after which the hub's cache may say it
+        origin = source.origin()
+    if origin is None:
         splits, cut = complete()
         return Records(source.name, lambda: splits, fingerprints(splits), cut, files)
     drawn = [data.train_rows, data.eval_rows, data.validation_fraction, data.split_seed]
@@ -76,7 +80,7 @@ def _records(task: TaskConfig, data: DataConfig) -> Records:
     def write(folder: Path) -> None:
         (folder / ABOUT).write_text(json.dumps({"cut": complete()[1]}))
 
-    folder = made_once(None, "rows", [source.origin, drawn], write)
+    folder = made_once(None, "rows", [origin, drawn], write)
     cut = json.loads((folder / ABOUT).read_text())["cut"]
     return Records(source.name, lambda: complete()[0], folder.name, cut, files)
 
@@ -110,7 +114,7 @@ class Source(NamedTuple):
 
     name: str
     read: "Callable[[], dict[str, Dataset]]"
-    origin: list[Any] | None
+    origin: Callable[[], list[Any] | None]
 
 
 def _source(task: TaskConfig, data: DataConfig) -> Source:
@@ -121,18 +125,33 @@ def _source(task: TaskConfig, data: DataConfig) -> Source:
             files = {name: Path(file) for name, file in asdict(data.files).items() if file}
         if not files:
             raise InputError(f"no sample data ships for {task.name}: use the hub, data.root or data.files.train")
-        origin = [[name, file.suffix, file_hash(str(file))] for name, file in files.items() if file.is_file()]
-        return Source("sample" if data.sample else "files", lambda: _read_files(files), origin)
+        there = {name: file for name, file in files.items() if file.is_file()}
+        origin = [[name, file.suffix, file_hash(str(file))] for name, file in there.items()]
+        return Source("sample" if data.sample else "files", lambda: _read_files(files), lambda: origin)
     if task.hub is None:
         raise InputError(f"task={task.name} is for your own files: give data.files.train=FILE or data=sample")
-    return Source(data.root or "hub", lambda: _read_hub(task, data), data.root and _listed(task, data.root))
+    return Source(data.root or "hub", lambda: _read_hub(task, data), lambda: _hub_origin(task, data.root))
 
 
-def _listed(task: TaskConfig, root: str) -> list[Any]:
-    """What the splits of a folder laid out as the hub is follow from: their places, and its files."""
+def _hub_origin(task: TaskConfig, root: str | None) -> list[Any] | None:
+    """What the splits of the hub, or of a folder laid out like it, follow from: their places, and the state of each."""
     places = {name: _place(task, written) for name, written in task.splits.items()}
-    folders = sorted({Path(root) / place.hub for place in places.values()})
-    return [places, [_files_below(folder) for folder in folders]]
+    hubs = sorted({place.hub for place in places.values()})
+    states = [_revision(hub) if root is None else _files_below(Path(root) / hub) for hub in hubs]
+    return None if None in states else [places, hubs, states]
+
+
+def _revision(hub: str) -> str | None:
+    """The commit of a data set that is in the hub's cache: the newest, where the hub can be asked. None: it is not."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    about: Any = {"repo_id": hub, "filename": "README.md", "repo_type": "dataset"}
+    if not isinstance(try_to_load_from_cache(**about), str):
+        return None
+    try:
+        return Path(hf_hub_download(**about)).parent.name
+    except OSError:
+        return None
 
 
 def _files_below(folder: Path) -> list[Any]:
@@ -294,7 +313,7 @@ def _load(hub: str, config: str | None, root: str | None) -> Any:
     # datasets itself would not see that a folder's rows have changed, and give those that it has kept
     state = hashlib.sha256(json.dumps(_files_below(Path(path))).encode()).hexdigest()[:16] if root else ""
     try:
-        return load_dataset(path, config, cache_dir=Path(HF_DATASETS_CACHE) / state if root else None)
+        return load_dataset(path, config, cache_dir=str(Path(HF_DATASETS_CACHE) / state) if root else None)
     except (OSError, ValueError, DatasetGenerationError) as error:
         if root is not None:
             raise InputError(f"{path}, configuration {config}, cannot be read: {_line(error)}") from error
