@@ -31,10 +31,8 @@ class Predictions:
 
     def scores(self, metrics: list[str]) -> dict[str, float]:
         """The metrics over the labelled rows; empty where no row has a label."""
-        labelled = self.split.labelled
-        if not len(labelled):
-            return {}
-        return score(metrics, self.values[labelled], true_labels(self.split))
+        true = true_labels(self.split)
+        return score(metrics, self.values[self.split.labelled], true) if len(true) else {}
 
     def lines(self, labels: list[str]) -> Iterator[str]:
         """One JSON line for each row: its name, label, prediction and probabilities by label name."""

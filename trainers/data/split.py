@@ -47,10 +47,11 @@ class Split:
         """Labels in float64, NaN where there is none."""
         return self.table.column("label")
 
-    @property
-    def labelled(self) -> np.ndarray:
-        """Indices of the examples that have a label."""
-        return np.flatnonzero(~np.isnan(self.labels_N))
+    @cached_property
+    def labelled(self) -> np.ndarray | slice:
+        """An index of the examples that have a label: a slice where all have one, by which nothing is copied."""
+        known = ~np.isnan(self.labels_N)
+        return slice(None) if known.all() else known
 
     @cached_property
     def n_sequences(self) -> int:
