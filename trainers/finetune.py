@@ -42,7 +42,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         with accelerator.main_process_first():  # the others find what the first has downloaded
             records = load_records(config.task, config.data)
             if accelerator.is_main_process:
-                check_source(folder, records.files, "on other rows")
+                check_source(folder, records.content, "on other rows")
         run = prepare(config, folder, accelerator, records)  # first, since it finds what is wrong with the config
         zero_shot = stage_zero(config, folder, accelerator, records)
         # Dropout differs between processes, and not with what was drawn before.

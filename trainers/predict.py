@@ -13,8 +13,9 @@ from heads.errors import InputError
 from trainers.build import Foundation, pack_sequences, share_candidates
 from trainers.config import FinetuneConfig, PredictConfig, TaskConfig
 from trainers.data.encode import encode_split
+from trainers.data.files import read_file
 from trainers.data.readers import check_columns
-from trainers.data.records import load_split, read_file
+from trainers.data.records import load_split
 from trainers.data.split import Split
 from trainers.garbage import search_as_usual
 from trainers.loop import predict

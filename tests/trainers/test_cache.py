@@ -37,6 +37,22 @@ def test_what_failed_halfway_is_made_again(tmp_path):
     assert (folder / "first").read_text() == "1"
 
 
+def test_a_folder_that_somebody_took_from_is_made_again(tmp_path):
+    def make(folder):
+        for name in ("first", "second"):
+            (folder / name).write_text("1")
+
+    def made():
+        return made_once(str(tmp_path), "tokens", ["content"], make, lambda folder: (folder / "second").is_file())
+
+    folder = made()
+    kept = (folder / "first").stat().st_ino
+    assert (made() / "first").stat().st_ino == kept
+    (folder / "second").unlink()
+    assert {file.name for file in made().iterdir()} == {"first", "second"}
+    assert list((tmp_path / "tokens").iterdir()) == [folder]
+
+
 def test_what_a_killed_process_has_left_is_taken_away_in_the_end(tmp_path):
     old, new = (tmp_path / "tokens" / f"partial-{name}" for name in ("old", "new"))
     for folder in (old, new):

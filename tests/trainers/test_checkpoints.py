@@ -68,6 +68,27 @@ def test_a_run_goes_on_with_the_rows_that_it_began_with(compose, tmp_path, monke
     assert finetune.finetune(compose(*asked))["train"]["steps"] == 3
 
 
+def test_a_run_goes_on_with_the_mirror_that_it_began_with(compose, tmp_path, monkeypatch):
+    folder = tmp_path / "nyu-mll" / "glue"
+    folder.mkdir(parents=True)
+    files = [{"split": split, "path": f"{split}.jsonl"} for split in ("train", "validation", "test")]
+    (folder / "README.md").write_text(
+        f"---\nconfigs: {json.dumps([{'config_name': 'sst2', 'data_files': files}])}\n---\n"
+    )
+    rows = [json.dumps({"sentence": f"a film number {i}", "label": i % 2}) + "\n" for i in range(40)]
+    for file in files:
+        (folder / file["path"]).write_text("".join(rows))
+    own = ("task=sst2", f"data.root={tmp_path}", "backbone=tiny", "train.batch_size=8", "train.checkpoint_every=2")
+    asked = (*own, "train.max_steps=3", f"run_dir={tmp_path / 'run'}")
+    with monkeypatch.context() as patched:
+        patched.setattr(fit, "_end_epoch", stop)
+        with pytest.raises(KeyboardInterrupt):
+            finetune.finetune(compose(*asked))
+    (folder / "train.jsonl").write_text("".join([*rows, rows[0]]))
+    with pytest.raises(InputError, match="holds an unfinished run on other rows: give it what it began with"):
+        finetune.finetune(compose(*asked))
+
+
 def test_after_the_last_update_no_weights_are_saved_twice(compose, tmp_path, monkeypatch):
     """A run that is stopped there ends as one that is not."""
     whole = finetune.finetune(compose(*RUN, f"run_dir={tmp_path / 'whole'}"))

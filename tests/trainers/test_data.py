@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import shutil
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -20,11 +22,12 @@ from heads.layouts import Gpt1Layout
 from heads.structures import STRUCTURES
 from trainers.build import lay_foundation
 from trainers.config import FilesConfig
-from trainers.data import encode, records
+from trainers.data import encode, hub, records
 from trainers.data.batches import MOST_PADDING, PACKED_TOKENS, WINDOW, deal, epoch_updates, evaluation_batches
-from trainers.data.encode import encode_records
+from trainers.data.encode import encode_records, encode_split
+from trainers.data.files import read_file
 from trainers.data.readers import READERS
-from trainers.data.records import SAMPLE, Records, fingerprints, load_records, load_split, read_file
+from trainers.data.records import SAMPLE, Records, fingerprints, load_records, load_split
 from trainers.data.tokenizers import SPECIALS, encode_texts
 
 TASKS = sorted({path.parent.name for path in SAMPLE.glob("*/*.jsonl")})
@@ -566,7 +569,7 @@ def test_rows_that_were_read_before_are_read_when_they_are_asked_for(
     encoder = foundation().encoder(config)
     first = load_records(config.task, config.data)
     splits, *more = encode_records(first, config.task, encoder)
-    for name in ("_read_files", "_read_hub"):
+    for name in ("read_files", "read_hub"):
         monkeypatch.setattr(records, name, unwanted)
     again = load_records(config.task, config.data)
     assert (again.source, again.cut, again.files) == (first.source, first.cut, first.files)
@@ -602,24 +605,96 @@ def test_rows_that_were_changed_are_read_anew(configured, mirror, tmp_path, own_
     assert sum(map(len, load_records(own.task, own.data).splits.values())) == 21
 
 
-def test_rows_of_the_hub_are_told_by_its_commit(configured, monkeypatch, own_cache):
-    config, commit, reads = configured("sst2"), [None], []
+def test_a_table_of_one_split_is_that_of_its_rows(configured, foundation, mirror, own_cache):
+    def found(config, rows):
+        return all_of(encode_split("test", rows, config.task, foundation().encoder(config), ["0", "1"]))["length"]
+
+    tables = {f"nyu-mll/glue/sst2/{split}": [{"sentence": "a", "label": 0}] for split in ("train", "test")}
+    config = configured("sst2", root=mirror(tables))
+    first = found(config, load_split(config.task, config.data, "test"))
+    tables["nyu-mll/glue/sst2/test"] = [{"sentence": "a b c d e f", "label": 0}]
+    mirror(tables)
+    assert found(config, load_split(config.task, config.data, "test")) != first
+    folders = set(own_cache.rglob("*.arrow"))
+    typed = Dataset.from_dict({"sentence": ["a", "b c d"], "label": [0, 1]})
+    assert len(found(config, typed)) == 2
+    assert set(own_cache.rglob("*.arrow")) == folders  # what was typed stays in memory
+
+
+def test_a_file_of_another_content_and_the_same_time_is_read_anew(configured, tmp_path, own_cache):
+    file, found = tmp_path / "rows.jsonl", []
+    for n in (20, 21):
+        write(file, sentences(n))
+        os.utime(file, (1e9, 1e9))
+        config = configured("single", files=FilesConfig(train=str(file)))
+        found.append(sum(map(len, load_records(config.task, config.data).splits.values())))
+    assert found == [20, 21]
+
+
+def test_a_mirror_is_told_by_its_place_and_its_files_but_the_hidden_ones(configured, mirror, tmp_path):
+    rows = [{"sentence": "a", "label": 0}]
+    root = mirror({f"nyu-mll/glue/sst2/{split}": rows for split in ("train", "test")})
+    task = configured("sst2").task
+    first = hub.hub_origin(task, root)
+    for hidden in (".git/index", "sst2/.DS_Store"):
+        file = tmp_path / "nyu-mll" / "glue" / hidden
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("1")
+    assert hub.hub_origin(task, root) == first
+    shutil.copytree(tmp_path / "nyu-mll", tmp_path / "copy" / "nyu-mll")  # with the times
+    assert hub.hub_origin(task, str(tmp_path / "copy")) != first
+    (tmp_path / "nyu-mll" / "glue" / "sst2" / "new.parquet").write_text("1")
+    assert hub.hub_origin(task, root) != first
+
+
+@pytest.mark.parametrize("name", ["a/b/c", "a b/c", "nobody/nothing"])
+def test_no_commit_is_told_of_what_is_not_in_the_hubs_cache(configured, name):
+    task = replace(configured("sst2").task, hub=name)
+    assert hub.hub_origin(task, None) is None
+
+
+def test_a_cache_that_lost_files_is_filled_again(configured, foundation, own_cache):
+    config = configured("sst2", sample=True)
+    encoder = foundation().encoder(config)
+
+    def found():
+        records = load_records(config.task, config.data)
+        return {name: all_of(split) for name, split in encode_records(records, config.task, encoder)[0].items()}
+
+    first = found()
+    for lost in ("encoded/*/train.arrow", "encoded/*/encoded.json", "rows/*.json"):
+        (file,) = own_cache.glob(lost)
+        file.unlink()
+        assert found() == first
+        assert len(list(own_cache.glob(lost))) == 1
+
+
+def test_rows_of_the_hub_are_told_by_their_commit(configured, monkeypatch, own_cache):
+    """That of the rows which are read, whatever the hub has by then."""
+    config, told, has, reads = configured("sst2"), [None], [None], []
     rows = Dataset.from_dict({"sentence": ["a", "b"], "label": [0, 1]})
 
-    def read(task, data):
-        reads.append(commit[0])
+    def read(task, root):
+        reads.append(has[0])
         return {"train": rows, "validation": rows}
 
-    def contents(n, then):
-        commit[0] = then
-        return [load_records(config.task, config.data).content for _ in range(n)]
+    def content(now_told, now_has):
+        told[0], has[0] = now_told, now_has
+        return load_records(config.task, config.data).content
 
-    monkeypatch.setattr(records, "_revision", lambda hub: commit[0])
-    monkeypatch.setattr(records, "_read_hub", read)
-    found = [*contents(2, None), *contents(3, "a"), *contents(2, "b"), *contents(1, "a")]
-    assert reads == [None, None, "a", "b"]  # without a commit, each time
-    assert [found.index(one) for one in found[2:]] == [2, 2, 2, 5, 5, 2]
-    assert found[0] == found[1] == fingerprints({"train": rows, "validation": rows})
+    monkeypatch.setattr(records, "hub_origin", lambda task, root: told[0] and [told[0]])
+    monkeypatch.setattr(records, "origin_of_read", lambda task, splits: has[0] and [has[0]])
+    monkeypatch.setattr(records, "read_hub", read)
+    first = content(None, "a")
+    assert [content("a", "a"), content("a", "a"), reads] == [first, first, ["a"]]
+    assert content("b", "a") == first  # the hub has another, and datasets reads what it has kept
+    second = content("b", "b")
+    assert [content("b", "b"), reads] == [second, ["a", "a", "b"]]
+    assert second != first
+    assert content("c", None) == content(None, None) == fingerprints({"train": rows, "validation": rows})
+    content("b", "a")
+    with pytest.raises(InputError, match=r"^sst2: datasets' cache has other rows than the hub's: read them while"):
+        _ = load_records(config.task, config.data).splits
 
 
 # the cut of validation from train

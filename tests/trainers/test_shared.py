@@ -171,7 +171,7 @@ def test_cells_of_one_process_leave_what_runs_alone_leave(compose, pretrained, t
     run("alone")
     rows, tables, scored = (
         counted(monkeypatch, module, name)
-        for module, name in ((records, "_read_files"), (encode, "_encode_records"), (stage, "_evaluate"))
+        for module, name in ((records, "read_files"), (encode, "_encode_records"), (stage, "_evaluate"))
     )
     with sharing():
         run("together")

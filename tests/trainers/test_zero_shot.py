@@ -9,6 +9,7 @@ import torch
 
 from heads.errors import InputError
 from trainers.config import PromptConfig, PromptsConfig, ZeroShotConfig
+from trainers.data import records as records_of_tasks
 from trainers.finetune import finetune
 from trainers.launch import SHIPPED
 from trainers.zero_shot.run import zero_shot
@@ -280,6 +281,20 @@ def test_fine_tuning_is_the_same_with_and_without_stage_zero(compose, tmp_path):
     assert not (tmp_path / "auto" / "zero_shot.json").exists()
     stored = json.loads((tmp_path / "auto" / "result.json").read_text())["zero_shot"]
     assert stored["rows"] == {"validation": {"scored": 5, "of": len(sample("rte"))}}
+
+
+def test_rows_that_can_no_longer_be_read_are_no_reason_to_leave_stage_zero_out(compose, tmp_path, monkeypatch):
+    def settings_of(name):
+        return settings(compose, tmp_path / name, "task=rte", "train.max_steps=1", method="auto", limit=4)
+
+    def gone(*args):
+        raise InputError("it cannot be read")
+
+    monkeypatch.setenv("ABLATUNE_CACHE", str(tmp_path / "cache"))
+    assert finetune(settings_of("first"))["zero_shot"]["method"] == "likelihood"
+    monkeypatch.setattr(records_of_tasks, "read_files", gone)
+    with pytest.raises(InputError, match="it cannot be read"):
+        finetune(settings_of("second"))
 
 
 def test_what_an_unfinished_run_found_is_used_again_under_the_same_settings_alone(compose, tmp_path):

@@ -24,7 +24,7 @@ from trainers.data.encoded import Columns, EncodedTable, write_table
 from trainers.data.examples import label_reader, source_names
 from trainers.data.labels import with_labels
 from trainers.data.readers import READERS, check_columns
-from trainers.data.records import Records
+from trainers.data.records import Records, fingerprint
 from trainers.data.split import Split
 from trainers.data.tokenizers import encode_texts
 from trainers.shared import once, same
@@ -106,33 +106,45 @@ def encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> tupl
 
 def _encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> tuple[dict[str, Split], list[str], int]:
     def write(folder: Path) -> None:
-        splits, n_unlabelled = records.splits, 0
+        splits, left_out = records.splits, list[int]()
         for name, rows in splits.items():
             check_columns(task, rows.column_names, f"the {name} split", labelled=not name.startswith("test"))
         labels = with_labels(task, source_names(splits["train"], task), splits["train"], splits.values())
         for name, rows in splits.items():
-            n_left_out = _write_split(folder, name, rows, task, encoder, labels, labelled=name == "train")
-            n_unlabelled += n_left_out
+            of_train = left_out if name == "train" else None
+            write_table(folder / f"{name}.arrow", _pieces(name, rows, task, encoder, labels, left_out=of_train))
         if not len(EncodedTable.open(folder / "train.arrow")):
             raise InputError(f"no train row of {task.name} has a label (column '{task.label}')")
-        about = {"splits": list(splits), "labels": labels, "unlabelled": n_unlabelled}
+        about = {"splits": list(splits), "labels": labels, "unlabelled": sum(left_out)}
         (folder / ABOUT).write_text(json.dumps(about))
 
-    folder = made_once(None, ENCODED, [records.content, *_content(task, encoder)], write)
+    folder = made_once(None, ENCODED, [records.content, *_content(task, encoder)], write, _is_whole)
     about = json.loads((folder / ABOUT).read_text())
     splits = {name: _open_split(folder, name, task) for name in about["splits"]}
     return splits, about["labels"], about["unlabelled"]
 
 
+def _is_whole(folder: Path) -> bool:
+    if not (folder / ABOUT).is_file():
+        return False
+    return all((folder / f"{name}.arrow").is_file() for name in json.loads((folder / ABOUT).read_text())["splits"])
+
+
 def encode_split(name: str, rows: "Dataset", task: TaskConfig, encoder: Encoder, labels: list[str]) -> Split:
-    """One split's rows, encoded; the table is found again where the same content was encoded before.
+    """One split's rows, encoded: those of files on disk, where they are found again by their content.
 
     Raises:
         InputError: a label is unknown, a score out of range, a text missing.
     """
-    content = [name, rows._fingerprint, labels, *_content(task, encoder)]
-    folder = made_once(None, ENCODED, content, lambda new: _write_split(new, name, rows, task, encoder, labels))
-    return _open_split(folder, name, task)
+    pieces = _pieces(name, rows, task, encoder, labels)
+    if not rows.cache_files:
+        return Split(name, EncodedTable.of(*pieces), task.regression)
+    content = [name, fingerprint(rows), labels, *_content(task, encoder)]
+    file = f"{name}.arrow"
+    made = made_once(
+        None, ENCODED, content, lambda new: write_table(new / file, pieces), lambda folder: (folder / file).is_file()
+    )
+    return _open_split(made, name, task)
 
 
 def _content(task: TaskConfig, encoder: Encoder) -> list[Any]:
@@ -144,34 +156,29 @@ def _open_split(folder: Path, name: str, task: TaskConfig) -> Split:
     return Split(name, EncodedTable.open(folder / f"{name}.arrow"), task.regression)
 
 
-def _write_split(
-    folder: Path,
+def _pieces(
     name: str,
     rows: "Dataset",
     task: TaskConfig,
     encoder: Encoder,
     labels: list[str],
     *,
-    labelled: bool = False,
-) -> int:
-    """Encode a split's rows into a file, some in memory at a time; returns how many examples labelled left out."""
+    left_out: list[int] | None = None,
+) -> Iterator[Columns]:
+    """A split's rows encoded, some at a time; with left_out, unlabelled examples are, and their numbers come there."""
     to_label = label_reader(task, labels, source_names(rows, task))
-    read, n_left_out = READERS[task.reader], 0
-
-    def pieces() -> Iterator[Columns]:
-        nonlocal n_left_out
-        with tqdm(total=len(rows), desc=f"Encoding {name}", unit="row", leave=False) as bar:
-            for start in range(0, len(rows), PIECE):
-                some = cast(dict[str, list[Any]], rows[start : start + PIECE])
-                records = [dict(zip(some, values, strict=True)) for values in zip(*some.values(), strict=True)]
-                examples = [e for i, one in enumerate(records, start) for e in read(one, f"{name}-{i}", task, to_label)]
-                kept = [one for one in examples if not labelled or one.label is not None]
-                n_left_out += len(examples) - len(kept)
-                yield _columns(kept, encoder)
-                bar.update(len(records))
-
-    write_table(folder / f"{name}.arrow", pieces())
-    return n_left_out
+    read = READERS[task.reader]
+    with tqdm(total=len(rows), desc=f"Encoding {name}", unit="row", leave=False) as bar:
+        for start in range(0, len(rows), PIECE):
+            some = cast(dict[str, list[Any]], rows[start : start + PIECE])
+            records = [dict(zip(some, values, strict=True)) for values in zip(*some.values(), strict=True)]
+            examples = [e for i, one in enumerate(records, start) for e in read(one, f"{name}-{i}", task, to_label)]
+            if left_out is not None:
+                labelled = [example for example in examples if example.label is not None]
+                left_out.append(len(examples) - len(labelled))
+                examples = labelled
+            yield _columns(examples, encoder)
+            bar.update(len(records))
 
 
 def _columns(examples: Sequence[Example], encoder: Encoder) -> Columns:

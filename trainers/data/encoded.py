@@ -47,10 +47,13 @@ class EncodedTable:
         return cls(reader.num_record_batches, reader.get_batch)
 
     @classmethod
-    def of(cls, columns: Columns) -> "EncodedTable":
-        """These columns of SCHEMA, in memory."""
-        schema = pa.schema([SCHEMA.field(name) for name in columns])
-        return cls(1, [pa.RecordBatch.from_pydict(columns, schema=schema)].__getitem__)
+    def of(cls, *pieces: Columns) -> "EncodedTable":
+        """Columns of SCHEMA, in memory."""
+        batches = [
+            pa.RecordBatch.from_pydict(columns, schema=pa.schema([SCHEMA.field(name) for name in columns]))
+            for columns in pieces
+        ]
+        return cls(len(batches), batches.__getitem__)
 
     def __len__(self) -> int:
         return int(self._starts[-1])

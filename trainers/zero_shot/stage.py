@@ -72,11 +72,24 @@ def _follows_from(config: FinetuneConfig, records: Records) -> list[Any]:
 def _found(config: FinetuneConfig, accelerator: Accelerator, records: Records) -> tuple[dict[str, Any], list[str]]:
     """What was found, and a line for each prediction."""
     try:
-        return _evaluate(config, accelerator, records)
+        tokenizer = load_tokenizer(config.backbone)
+        method = pick_method(config, tokenizer)
+        check_normalization(config, method)
     except InputError as error:
-        if config.zero_shot.method != "auto":
-            raise
-        return {"method": "none", "reason": str(error)}, []
+        return _none(config, error)
+    with accelerator.main_process_first():  # the others find what the first has downloaded
+        records.splits  # noqa: B018 (rows that cannot be read are an error, and not a reason to score nothing)
+    try:
+        return _evaluate(config, accelerator, records, tokenizer, method)
+    except InputError as error:
+        return _none(config, error)
+
+
+def _none(config: FinetuneConfig, error: InputError) -> tuple[dict[str, Any], list[str]]:
+    """What was found where nothing could be asked; the error itself, unless the family was left to us."""
+    if config.zero_shot.method != "auto":
+        raise error
+    return {"method": "none", "reason": str(error)}, []
 
 
 def _not_asked(config: FinetuneConfig) -> str:
@@ -94,11 +107,10 @@ def _check_splits(config: FinetuneConfig, records: Records) -> None:
             raise InputError(f"zero_shot.splits: {config.task.name} has no split '{name}', but {found}")
 
 
-def _evaluate(config: FinetuneConfig, accelerator: Accelerator, records: Records) -> tuple[dict[str, Any], list[str]]:
-    """Pick the family, load the model, ask every template on every split."""
-    tokenizer: Any = load_tokenizer(config.backbone)
-    method = pick_method(config, tokenizer)
-    check_normalization(config, method)
+def _evaluate(
+    config: FinetuneConfig, accelerator: Accelerator, records: Records, tokenizer: Any, method: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Load the model, ask every template on every split."""
     material = gather_material(config.task, method, config.zero_shot, config.data, records)
     task, samples = material.task, material.samples
     model = load_scored_model(config, accelerator)
