@@ -662,7 +662,7 @@ def test_a_cache_that_lost_files_is_filled_again(configured, foundation, own_cac
         return {name: all_of(split) for name, split in encode_records(records, config.task, encoder)[0].items()}
 
     first = found()
-    for lost in ("encoded/*/train.arrow", "encoded/*/encoded.json", "rows/*.json"):
+    for lost in ("encoded/*/train.arrow", "encoded/*/encoded.json", "rows/*/rows.json"):
         (file,) = own_cache.glob(lost)
         file.unlink()
         assert found() == first

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from heads.errors import InputError
 from trainers.config import DataConfig, TaskConfig
-from trainers.data.cache import place
+from trainers.data.cache import made_once, place
 from trainers.data.documents import file_hash
 from trainers.data.files import read_files
 from trainers.data.hub import hub_origin, origin_of_read, read_hub
-from trainers.runs import write_text
 from trainers.shared import once, same
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 SAMPLE = Path(__file__).parent / "sample"
 # Bumped when the same source is read as other rows, so that what an older version noted is not found again.
 VERSION = 1
+READ, NOTE = "rows", "rows.json"  # a kind of folder in the cache, and its file
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ def _records(task: TaskConfig, data: DataConfig) -> Records:
     source, files = _source(task, data), file_hashes(data)
     drawn = [data.train_rows, data.eval_rows, data.validation_fraction, data.split_seed]
     told = source.origin()
-    note = _note(told, drawn)
-    if told is not None and note.is_file():
+    noted = place(None, READ, [VERSION, told, drawn])
+    if told is not None and _is_whole(noted):
 
         def read_again() -> "dict[str, Dataset]":
             splits = source.read()
@@ -72,21 +72,23 @@ def _records(task: TaskConfig, data: DataConfig) -> Records:
                 )
             return _complete(task, data, splits, source.name)[0]
 
-        return Records(source.name, read_again, note.stem, json.loads(note.read_text())["cut"], files)
+        return Records(source.name, read_again, noted.name, json.loads((noted / NOTE).read_text())["cut"], files)
     splits = source.read()
     origin = source.origin_of(splits)
     splits, cut = _complete(task, data, splits, source.name)
     if origin is None:
         return Records(source.name, lambda: splits, fingerprints(splits), cut, files)
-    note = _note(origin, drawn)
-    note.parent.mkdir(parents=True, exist_ok=True)
-    write_text(note, json.dumps({"cut": cut}))
-    return Records(source.name, lambda: splits, note.stem, cut, files)
+    noted = made_once(None, READ, [VERSION, origin, drawn], lambda new: _note(new, cut), _is_whole)
+    return Records(source.name, lambda: splits, noted.name, cut, files)
 
 
-def _note(origin: list[Any] | None, drawn: list[Any]) -> Path:
-    """The file in the cache that says of rows which were read before what a run tells of them."""
-    return place(None, "rows", [VERSION, origin, drawn]).with_suffix(".json")
+def _note(folder: Path, cut: str | None) -> None:
+    """Write down what a run tells of rows without reading them again."""
+    (folder / NOTE).write_text(json.dumps({"cut": cut}))
+
+
+def _is_whole(noted: Path) -> bool:
+    return (noted / NOTE).is_file()
 
 
 def load_scored(task: TaskConfig, data: DataConfig, wanted: list[str] | None) -> Records:
