@@ -51,19 +51,27 @@ def test_a_typed_micro_batch_wins_over_the_saved_one(compose, interrupted):
     assert result["train"]["steps"] == 3
 
 
+OTHER_ROWS = "holds an unfinished run on other rows: give it what it began with"
+
+
+def stopped(config, monkeypatch):
+    """Leave a run before its first epoch ends."""
+    with monkeypatch.context() as patched:
+        patched.setattr(fit, "_end_epoch", stop)
+        with pytest.raises(KeyboardInterrupt):
+            finetune.finetune(config)
+
+
 def test_a_run_goes_on_with_the_rows_that_it_began_with(compose, tmp_path, monkeypatch):
     rows = tmp_path / "rows.csv"
     lines = [f"a film number {i},{'bad' if i % 2 else 'good'}\n" for i in range(40)]
     rows.write_text("".join(["text,label\n", *lines]))
     own = ("task=single", f"data.files.train={rows}", "backbone=tiny", "train.batch_size=8", "train.checkpoint_every=2")
     asked = (*own, "train.max_steps=3", f"run_dir={tmp_path / 'run'}")
-    with monkeypatch.context() as patched:
-        patched.setattr(fit, "_end_epoch", stop)
-        with pytest.raises(KeyboardInterrupt):
-            finetune.finetune(compose(*asked))
-        rows.write_text("".join(["text,label\n", *reversed(lines)]))
-        with pytest.raises(InputError, match="holds an unfinished run on other rows: give it what it began with"):
-            finetune.finetune(compose(*asked))
+    stopped(compose(*asked), monkeypatch)
+    rows.write_text("".join(["text,label\n", *reversed(lines)]))
+    with pytest.raises(InputError, match=OTHER_ROWS):
+        finetune.finetune(compose(*asked))
     rows.write_text("".join(["text,label\n", *lines]))
     assert finetune.finetune(compose(*asked))["train"]["steps"] == 3
 
@@ -80,12 +88,9 @@ def test_a_run_goes_on_with_the_mirror_that_it_began_with(compose, tmp_path, mon
         (folder / file["path"]).write_text("".join(rows))
     own = ("task=sst2", f"data.root={tmp_path}", "backbone=tiny", "train.batch_size=8", "train.checkpoint_every=2")
     asked = (*own, "train.max_steps=3", f"run_dir={tmp_path / 'run'}")
-    with monkeypatch.context() as patched:
-        patched.setattr(fit, "_end_epoch", stop)
-        with pytest.raises(KeyboardInterrupt):
-            finetune.finetune(compose(*asked))
+    stopped(compose(*asked), monkeypatch)
     (folder / "train.jsonl").write_text("".join([*rows, rows[0]]))
-    with pytest.raises(InputError, match="holds an unfinished run on other rows: give it what it began with"):
+    with pytest.raises(InputError, match=OTHER_ROWS):
         finetune.finetune(compose(*asked))
 
 
