@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -645,6 +646,18 @@ def test_a_mirror_is_told_by_its_place_and_its_files_but_the_hidden_ones(configu
     assert hub.hub_origin(task, str(tmp_path / "copy")) != first
     (tmp_path / "nyu-mll" / "glue" / "sst2" / "new.parquet").write_text("1")
     assert hub.hub_origin(task, root) != first
+
+
+def test_the_commit_of_rows_is_that_of_their_folder(configured):
+    task, commit = configured("sst2").task, "0" * 39 + "a"
+
+    def kept(*folders):
+        return SimpleNamespace(cache_files=[{"filename": f"/cache/glue/sst2/{one}/rows.arrow"} for one in folders])
+
+    told = hub.origin_of_read(task, {"train": kept(commit), "test": kept(commit)})
+    assert told[1] == {"nyu-mll/glue": commit}
+    for unknown in (kept(), kept("0.0.0")):  # in memory; of a folder on this machine
+        assert hub.origin_of_read(task, {"train": unknown}) is None
 
 
 @pytest.mark.parametrize("name", ["a/b/c", "a b/c", "nobody/nothing"])

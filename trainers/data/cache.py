@@ -19,7 +19,7 @@ def place(cache: str | None, kind: str, content: list[Any]) -> Path:
     cache is where all is kept; None is $ABLATUNE_CACHE, else ~/.cache/ablatune.
     """
     root = Path(cache or os.environ.get("ABLATUNE_CACHE") or Path.home() / ".cache" / "ablatune").expanduser()
-    return root / kind / hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+    return root / kind / _hash(content)[:32]
 
 
 def made_once(
@@ -58,7 +58,11 @@ def datasets_cache(state: Any) -> str:
     """A folder for what datasets makes of files in this state: by itself it does not see all changes of them."""
     from datasets.config import HF_DATASETS_CACHE
 
-    return str(Path(HF_DATASETS_CACHE) / hashlib.sha256(json.dumps(state).encode()).hexdigest()[:16])
+    return str(Path(HF_DATASETS_CACHE) / _hash(state)[:16])
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _is_left(folder: Path) -> bool:

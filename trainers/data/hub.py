@@ -69,9 +69,11 @@ def hub_origin(task: TaskConfig, root: str | None) -> list[Any] | None:
 def origin_of_read(task: TaskConfig, splits: "dict[str, Dataset]") -> list[Any] | None:
     """The same of splits that were read from the hub: what datasets reads may be older than what the hub has."""
     places = {name: _place(task, written) for name, written in task.splits.items()}
-    folders = {places[name].hub: Path(rows.cache_files[0]["filename"]).parent for name, rows in splits.items()}
-    commits = {hub: folder.name for hub, folder in sorted(folders.items())}
-    return [places, commits] if all(map(COMMIT.fullmatch, commits.values())) else None
+    # datasets keeps rows in a folder that is called as their commit, or in memory if it was told to
+    files = {places[name].hub: Path(file["filename"]) for name, rows in splits.items() for file in rows.cache_files}
+    commits = {hub: file.parent.name for hub, file in sorted(files.items())}
+    whole = len(commits) == len({places[name].hub for name in splits})
+    return [places, commits] if whole and all(map(COMMIT.fullmatch, commits.values())) else None
 
 
 def _newest_commit(hub: str) -> str | None:
@@ -93,7 +95,11 @@ def _files_below(folder: Path) -> list[Any]:
     for parent, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         files = (Path(parent) / name for name in sorted(names) if not name.startswith("."))
-        found += [[str(file), (told := file.stat()).st_size, told.st_mtime_ns] for file in files if file.is_file()]
+        found += [
+            [str(file.relative_to(folder)), (told := file.stat()).st_size, told.st_mtime_ns]
+            for file in files
+            if file.is_file()
+        ]
     return [str(folder.resolve()), found]
 
 
