@@ -24,7 +24,7 @@ from trainers.objectives import build_objective
 from trainers.optim import param_groups
 from trainers.results import at_chance, check_metrics, device_name, environment, trained_parameters, write_result
 from trainers.runs import STAGE_ZERO, check_source, plain, read_config, write_lines, write_text
-from trainers.saving import HEAD, chain, load_kept, same_answers, start_of
+from trainers.saving import HEAD, chain, delete_weights, load_kept, same_answers, start_of
 from trainers.summary import summary
 from trainers.training import open_run, prepare_training, resume
 from trainers.zero_shot.stage import stage_zero
@@ -135,6 +135,8 @@ def _finish(run: Run, records: Records, zero_shot: dict[str, Any]) -> dict[str, 
         (folder / KEPT_PREDICTIONS).unlink()
         (folder / STAGE_ZERO).unlink(missing_ok=True)
         checkpoints.delete(folder)
+        if not run.config.train.save_model:
+            delete_weights(folder)
         summary(result, folder)
     accelerator.wait_for_everyone()
     return result

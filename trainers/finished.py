@@ -27,6 +27,8 @@ def changed_since(folder: Path, config: RunConfig) -> list[str]:
             changed["train.eval_train_rows"] = (
                 f"it has no scores of train rows (train.eval_train_rows={config.train.eval_train_rows})"
             )
+        if config.train.save_model and not settings["train"].get("save_model", True):
+            changed["train.save_model"] = "it has no weights (train.save_model=false)"
     return [changed[key] for key in sorted(changed)]
 
 

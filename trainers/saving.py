@@ -152,6 +152,7 @@ def load_kept(run: Path, config: FinetuneConfig) -> tuple[TaskModel | TextToText
         InputError: its files cannot be read.
     """
     saved = run / "model"
+    check_weights(run, config)
     needed = HEAD if config.objective.name == "task" else "tokenizer_config.json"
     if not (saved / needed).is_file():
         raise InputError(f"{saved} has no {needed}: the run's model is gone or broken")
@@ -173,6 +174,24 @@ def load_kept(run: Path, config: FinetuneConfig) -> tuple[TaskModel | TextToText
     return model.eval(), foundation
 
 
+def check_weights(run: Path, config: FinetuneConfig) -> None:
+    """Make sure that a run has kept its weights.
+
+    Raises:
+        InputError: it has not, because of train.save_model=false.
+    """
+    if not config.train.save_model and not (run / "model").exists():
+        raise InputError(
+            f"{run} has no weights (train.save_model=false): type its command again with train.save_model=true and "
+            "overwrite=true, or name another run"
+        )
+
+
+def delete_weights(run: Path) -> None:
+    """Delete the model that a run has kept."""
+    shutil.rmtree(run / "model", ignore_errors=True)
+
+
 def start_of(config: FinetuneConfig) -> FinetuneConfig:
     """The config with the backbone that the run starts from: its own, or what an earlier run (init_from) has kept.
 
@@ -185,6 +204,7 @@ def start_of(config: FinetuneConfig) -> FinetuneConfig:
     if "finetune" not in read_result(run):
         raise InputError(f"init_from={run}: nothing was trained there (zero-shot evaluation alone): name another run")
     earlier = read_config(run)
+    check_weights(run, earlier)
     if earlier.peft.method != "none":
         raise InputError(
             f"init_from={run}: that run kept a {earlier.peft.method} adapter, not a whole backbone: start from a run "

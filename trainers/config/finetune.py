@@ -30,6 +30,7 @@ SPEED_ONLY = (
     "train.eval_train_rows",
     "train.checkpoint_every",
     "train.compile",
+    "train.save_model",
     "zero_shot.tokens",
     "zero_shot.candidates",
     "curve.tokens",

@@ -178,6 +178,7 @@ class TrainConfig:
     # The backbone by torch.compile, once for rows of all lengths: for GPUs. On a CPU it pays back only after minutes.
     # Same losses, with another draw of dropout.
     compile: bool = False
+    save_model: bool = True  # false deletes the weights when the run has finished: results and predictions stay
 
     def __post_init__(self) -> None:
         """Names that exist, numbers in range."""
