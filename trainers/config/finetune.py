@@ -76,7 +76,7 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         """What crosses nodes."""
-        check_run(self.seed, self.mixed_precision)
+        check_run(self)
         check_seed("weight_init_seed", self.seed_of_weights)
         check_seed("data_order_seed", self.seed_of_order)
         need(
@@ -113,9 +113,7 @@ class FinetuneConfig:
             "objective.loss=soft_f1 and objective.class_weights are about classes; the candidates of a multiple-choice "
             f"task ({self.task.name}) are none",
         )
-        for name in self.objective.class_weights:
-            if self.task.labels:
-                choose(dict.fromkeys(self.task.labels), name, what="label", where="objective.class_weights")
+        self._check_class_weights()
 
     @property
     def seed_of_weights(self) -> int:
@@ -126,6 +124,22 @@ class FinetuneConfig:
     def seed_of_order(self) -> int:
         """What the order of the train rows, and dropout, are drawn from."""
         return self.seed if self.data_order_seed is None else self.data_order_seed
+
+    def _check_class_weights(self) -> None:
+        weights, labels, name = self.objective.class_weights, self.task.labels, self.task.name
+        need(
+            not weights or (self.objective.loss in ("auto", "cross_entropy") and not self.task.regression),
+            f"objective.class_weights need objective.loss=cross_entropy and a task with classes; {name} with "
+            f"objective.loss={self.objective.loss} would ignore them: leave them out",
+        )
+        if not labels:
+            return
+        for label in weights:
+            choose(dict.fromkeys(labels), label, what="label", where="objective.class_weights")
+        need(
+            any(weights.get(label, 1.0) for label in labels),
+            "objective.class_weights is 0 for every label, so nothing would be trained: give one a weight above 0",
+        )
 
     def _check_family(self) -> None:
         self._check_text_to_text()

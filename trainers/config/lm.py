@@ -57,7 +57,7 @@ class LmConfig:
 
     def __post_init__(self) -> None:
         """What crosses nodes."""
-        check_run(self.seed, self.mixed_precision)
+        check_run(self)
         need(
             self.backbone.family == "causal",
             f"objective=lm predicts the next word, which needs a causal backbone, and {self.backbone.name} is "

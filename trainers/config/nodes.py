@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from omegaconf import MISSING
 
 from trainers.choose import choose
-from trainers.config.need import need
+from trainers.config.need import check_seed, need
 from trainers.schedules import SCHEDULES
 
 # Names whose tables stand beside code that imports torch; a test holds them to those tables.
@@ -50,6 +50,7 @@ class DataConfig:
             0 < self.validation_fraction < 1,
             f"data.validation_fraction is a share of train, in (0, 1), got {self.validation_fraction}",
         )
+        check_seed("data.split_seed", self.split_seed)
         choose({"none": "", "gpt1": ""}, self.cleaning, what="cleaning", where="data.cleaning")
         for name in ("train_rows", "eval_rows"):
             rows = getattr(self, name)
@@ -121,6 +122,8 @@ class ObjectiveConfig:
         choose(OBJECTIVES, self.name, what="objective", where="objective.name")
         choose(LOSSES, self.loss, what="loss", where="objective.loss")
         need(self.lm_coef >= 0, f"objective.lm_coef is a weight, at least 0, got {self.lm_coef}")
+        for name, weight in self.class_weights.items():
+            need(weight >= 0, f"objective.class_weights.{name} is a weight, at least 0, got {weight}")
 
 
 @dataclass
@@ -152,6 +155,8 @@ class OptimConfig:
             f"optim.beta1 and beta2 are in [0, 1), got {self.beta1}, {self.beta2}",
         )
         need(self.lr > 0, f"optim.lr is a learning rate, above 0, got {self.lr}")
+        need(self.weight_decay >= 0, f"optim.weight_decay is a rate, at least 0, got {self.weight_decay}")
+        need(self.eps >= 0, f"optim.eps is at least 0, got {self.eps}")
         need(self.max_grad_norm > 0, f"optim.max_grad_norm is above 0, got {self.max_grad_norm}")
         need(0 < self.layer_decay <= 1, f"optim.layer_decay is in (0, 1], got {self.layer_decay}")
 
@@ -206,6 +211,9 @@ class PeftConfig:
         """A method that exists."""
         choose(ADAPTERS, self.method, what="method", where="peft.method")
         need(self.r >= 1, f"peft.r is a rank, at least 1, got {self.r}")
+        need(self.alpha >= 1, f"peft.alpha scales the adapter by alpha / r, at least 1, got {self.alpha}")
+        need(0 <= self.dropout < 1, f"peft.dropout is a probability, in [0, 1), got {self.dropout}")
+        need(self.n_virtual_tokens >= 1, f"peft.n_virtual_tokens is at least 1, got {self.n_virtual_tokens}")
 
 
 @dataclass

@@ -29,7 +29,7 @@ class PerplexityConfig:
 
     def __post_init__(self) -> None:
         """Numbers in range, and a family that predicts words."""
-        check_run(self.seed, self.mixed_precision)
+        check_run(self)
         need(self.n_ctx >= 8, f"n_ctx is at least 8 tokens, got {self.n_ctx}")
         need(self.eval_tokens >= 1, f"eval_tokens is at least 1, got {self.eval_tokens}")
         need(

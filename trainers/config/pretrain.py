@@ -83,7 +83,7 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         """What crosses nodes."""
-        check_run(self.seed, self.mixed_precision)
+        check_run(self)
         choose(dict.fromkeys(("normal", "sinusoidal")), self.positions, what="start of positions", where="positions")
         need(
             self.init_checkpoint is None or self.tokenizer is None,
