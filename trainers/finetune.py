@@ -1,6 +1,7 @@
 """Fine-tuning: from a config to a finished run folder. The order of steps, and nothing else."""
 
 import itertools
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
             if accelerator.is_main_process:
                 check_source(folder, records.content, "on other rows")
         run = prepare(config, folder, accelerator, records)  # first, since it finds what is wrong with the config
+        if accelerator.is_main_process:
+            _print_warnings(run.warnings)
         zero_shot = stage_zero(config, folder, accelerator, records)
         # Dropout differs between processes, and not with what was drawn before.
         set_seed(config.seed_of_order + 1000 * accelerator.process_index)
@@ -54,12 +57,18 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         return _finish(run, records, zero_shot)
 
 
+def _print_warnings(warnings: list[str]) -> None:
+    for line in warnings:
+        print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
 def prepare(config: FinetuneConfig, folder: Path, accelerator: Accelerator, records: Records) -> Run:
     """Everything a run needs before its first update."""
     config = start_of(config)
     foundation = lay_foundation(config)
     with accelerator.main_process_first():  # the others find the encoded table that the first has made
-        splits, labels, n_unlabelled = encode_records(records, config.task, foundation.encoder(config))
+        data = encode_records(records, config.task, foundation.encoder(config))
+    splits, labels = data.splits, data.labels
     config = replace(config, task=replace(config.task, labels=labels))
     check_metrics(config.task, next(one for name, one in splits.items() if name.startswith("validation")))
     model = assemble(config, foundation, labels)
@@ -94,7 +103,8 @@ def prepare(config: FinetuneConfig, folder: Path, accelerator: Accelerator, reco
         foundation,
         splits,
         splits["train"].sample(config.train.eval_train_rows, config.data.split_seed),
-        n_unlabelled,
+        data,
+        list(data.warnings),
         model,
         training,
         selection,
@@ -190,7 +200,8 @@ def _result(run: Run, records: Records, scores: dict[str, dict[str, float]]) -> 
             "files": records.files,
             "rows": {name: len(one) for name, one in run.splits.items()},
             "cut_examples": {name: one.n_cut for name, one in run.splits.items()},
-            "unlabelled_train_rows_left_out": run.n_unlabelled,
+            "unlabelled_train_rows_left_out": run.data.n_unlabelled,
+            "warnings": run.warnings,
             "validation_cut": records.cut,
             "cleaning": config.data.cleaning,
             "labels": run.labels,

@@ -12,7 +12,7 @@ from trainers import checkpoints
 from trainers.build import Foundation
 from trainers.config import FinetuneConfig
 from trainers.data.batches import epoch_updates
-from trainers.data.split import Split
+from trainers.data.split import EncodedData, Split
 from trainers.loop import Training, predict, train_epoch
 from trainers.model import TaskModel
 from trainers.results import Predictions, one_prediction, read_logits
@@ -54,7 +54,8 @@ class Run:
     foundation: Foundation
     splits: dict[str, Split]
     train_sample: Split | None  # rows of train that are scored at an epoch's end, too
-    n_unlabelled: int
+    data: EncodedData  # as encoded; splits are the same rows, laid out for this model
+    warnings: list[str]  # about the data and the model, one line each; in the result
     model: TaskModel | TextToTextModel  # as it was built; training holds it as the accelerator wraps it
     training: Training
     selection: Selection

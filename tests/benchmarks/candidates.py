@@ -167,7 +167,8 @@ def sides(args: argparse.Namespace) -> dict[str, Ours | Theirs]:
     config = compose(args)
     accelerator = start_accelerator("no", [], Path(config.run_dir))
     records, foundation = load_records(config.task, config.data), lay_foundation(config)
-    splits, labels, _ = encode_records(records, config.task, foundation.encoder(config))
+    data = encode_records(records, config.task, foundation.encoder(config))
+    splits, labels = data.splits, data.labels
     if args.network == "mini_gpt":
         register("finetune", FinetuneConfig)
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):

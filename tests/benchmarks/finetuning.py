@@ -161,7 +161,8 @@ class Clock(TrainerCallback):
 def peer(config: FinetuneConfig) -> tuple[nn.Module, list[dict[str, Any]], Any]:
     """Transformers' own classifier with the starting weights of ours, our encoded rows in our order, the tokenizer."""
     foundation = lay_foundation(config)
-    splits, labels, _ = encode_records(load_records(config.task, config.data), config.task, foundation.encoder(config))
+    data = encode_records(load_records(config.task, config.data), config.task, foundation.encoder(config))
+    splits, labels = data.splits, data.labels
     head = assemble(config, foundation, labels).head.linear
     model = AutoModelForSequenceClassification.from_pretrained(config.backbone.path, num_labels=len(labels))
     model.classifier.load_state_dict(head.state_dict())

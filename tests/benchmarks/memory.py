@@ -92,9 +92,9 @@ def side(file: Path, backbone: str) -> dict[str, float]:
     began, cpu = time.perf_counter(), time.process_time()
     with Peak() as preparing:
         records = load_records(config.task, config.data)
-        encoded, labels, _ = encode_records(records, config.task, foundation.encoder(config))
+        data = encode_records(records, config.task, foundation.encoder(config))
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    split = encoded["train"]
+    split = data.splits["train"]
     with Peak() as using:
         updates = epoch_updates(split.lengths, 32, seed=0, epoch=0, group=True)
         batches = evaluation_batches(split.lengths, split.n_rows, config.train.eval_tokens, packed=split.packed)
@@ -103,7 +103,7 @@ def side(file: Path, backbone: str) -> dict[str, float]:
         logits = np.zeros((len(split), 2), np.float32)
         found = read_logits(config, split, logits)
         found.scores(config.task.metrics)
-        write_lines(file.with_suffix(".jsonl"), found.lines(labels))
+        write_lines(file.with_suffix(".jsonl"), found.lines(data.labels))
     file.with_suffix(".jsonl").unlink()
     return {
         "seconds": seconds,

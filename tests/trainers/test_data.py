@@ -62,6 +62,10 @@ def own_cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
+def parts(data):
+    return data.splits, data.labels, data.n_unlabelled
+
+
 def unwanted(*args):
     raise AssertionError("done again")
 
@@ -73,7 +77,7 @@ def encoded(configured, foundation):
     def run(task, tables, backbone="tiny"):
         config = configured(task, backbone)
         splits = {n: rows if isinstance(rows, Dataset) else Dataset.from_dict(rows) for n, rows in tables.items()}
-        return encode_records(in_memory(splits), config.task, foundation(backbone).encoder(config))
+        return parts(encode_records(in_memory(splits), config.task, foundation(backbone).encoder(config)))
 
     return run
 
@@ -85,7 +89,7 @@ def from_files(configured, foundation):
     def run(task, backbone="tiny", **files):
         config = configured(task, backbone, files=FilesConfig(**{name: str(file) for name, file in files.items()}))
         records = load_records(config.task, config.data)
-        return encode_records(records, config.task, foundation(backbone).encoder(config))
+        return parts(encode_records(records, config.task, foundation(backbone).encoder(config)))
 
     return run
 
@@ -428,7 +432,7 @@ def test_the_candidates_may_be_in_one_column(configured, foundation):
     task = replace(configured("choice").task, choices=["endings"])
     rows = {"context": ["a", "b"], "endings": [["x", "y", "z"], ["x", "y"]], "label": [2, 0]}
     config = replace(configured("choice"), task=task)
-    splits, _, _ = encode_records(in_memory({"train": Dataset.from_dict(rows)}), task, foundation().encoder(config))
+    splits = encode_records(in_memory({"train": Dataset.from_dict(rows)}), task, foundation().encoder(config)).splits
     assert (labels_of(splits["train"]), splits["train"].n_sequences) == ([2, 0], 3)
 
 
@@ -569,12 +573,12 @@ def test_rows_that_were_read_before_are_read_when_they_are_asked_for(
         config = replace(config, data=replace(config.data, root=root))
     encoder = foundation().encoder(config)
     first = load_records(config.task, config.data)
-    splits, *more = encode_records(first, config.task, encoder)
+    splits, *more = parts(encode_records(first, config.task, encoder))
     for name in ("read_files", "read_hub"):
         monkeypatch.setattr(records, name, unwanted)
     again = load_records(config.task, config.data)
     assert (again.source, again.cut, again.files) == (first.source, first.cut, first.files)
-    found, *found_more = encode_records(again, config.task, encoder)
+    found, *found_more = parts(encode_records(again, config.task, encoder))
     assert list(found) == list(splits)
     assert (found_more, {name: all_of(split) for name, split in found.items()}) == (
         more,
@@ -672,7 +676,7 @@ def test_a_cache_that_lost_files_is_filled_again(configured, foundation, own_cac
 
     def found():
         records = load_records(config.task, config.data)
-        return {name: all_of(split) for name, split in encode_records(records, config.task, encoder)[0].items()}
+        return {name: all_of(split) for name, split in encode_records(records, config.task, encoder).splits.items()}
 
     first = found()
     for lost in ("encoded/*/train.arrow", "encoded/*/encoded.json", "rows/*/rows.json"):
@@ -788,7 +792,8 @@ def test_a_sample_has_the_rows_promised(sample, task):
 def test_a_sample_is_encoded(configured, foundation, sample, task, backbone):
     config = configured(task, backbone, sample=True)
     assert config.head.name == ("gpt1" if backbone == "tiny" else "cls")
-    splits, labels, n_unlabelled = encode_records(sample(task), config.task, foundation(backbone).encoder(config))
+    data = encode_records(sample(task), config.task, foundation(backbone).encoder(config))
+    splits, labels, n_unlabelled = parts(data)
     assert n_unlabelled == 0
     expected = {"classification": 1, "entailment": 1, "similarity": 2 if backbone == "tiny" else 1}
     layout = foundation(backbone).layout
@@ -851,7 +856,7 @@ def train_of(configured):
             config, head=replace(config.head, **head or {}), task=replace(config.task, **task or {}), **changes
         )
         records = load_records(config.task, config.data)
-        return encode_records(records, config.task, lay_foundation(config).encoder(config))[0]["train"]
+        return encode_records(records, config.task, lay_foundation(config).encoder(config)).splits["train"]
 
     return run
 

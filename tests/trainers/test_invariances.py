@@ -76,7 +76,7 @@ def test_train_rows_are_scored_where_asked_for_and_change_no_number(run):
 def test_a_sample_of_a_split_is_seeded_and_in_order(compose, n):
     config = compose("task=rte", "data=sample", "backbone=tiny")
     records = load_records(config.task, config.data)
-    train = encode_records(records, config.task, lay_foundation(config).encoder(config))[0]["train"]
+    train = encode_records(records, config.task, lay_foundation(config).encoder(config)).splits["train"]
     first, again, other = (train.sample(n, seed) for seed in (0, 0, 1))
     names = [[name for name, _ in split.named()] for split in (train, first, again, other)]
     assert names[1] == names[2]

@@ -60,7 +60,8 @@ READ = {
 def test_an_example_is_read_in_the_format_of_t5s_own_code(typed, task):
     config = typed(f"task={task}", "data=sample")
     foundation, records = lay_foundation(config), load_records(config.task, config.data)
-    splits, labels, _ = encode_records(records, config.task, foundation.encoder(config))
+    data = encode_records(records, config.task, foundation.encoder(config))
+    splits, labels = data.splits, data.labels
     row, ids = records.splits["train"][0], splits["train"].table.rows([0])["branches"][0][0]
     expected = READ[task].format(*(row[column] for column in config.task.texts))
     assert ids == foundation.tokenizer(expected)["input_ids"]
@@ -82,7 +83,8 @@ def test_t5s_own_tokenizer_reads_the_segments_as_the_text_that_they_make():
 def test_the_candidates_of_multiple_choice_are_read_and_their_names_are_written(typed):
     config = typed("task=race_high", "data=sample")
     foundation, records = lay_foundation(config), load_records(config.task, config.data)
-    splits, labels, _ = encode_records(records, config.task, foundation.encoder(config))
+    data = encode_records(records, config.task, foundation.encoder(config))
+    splits, labels = data.splits, data.labels
     said = foundation.tokenizer.decode(splits["train"].table.rows([0])["branches"][0][0])
     names = ["race _ high a :", " b :", " c :", " d :", " article :", " question :"]
     assert [said.find(name) for name in names] == sorted(said.find(name) for name in names)

@@ -25,7 +25,7 @@ from trainers.data.examples import label_reader, source_names
 from trainers.data.labels import with_labels
 from trainers.data.readers import READERS, check_columns
 from trainers.data.records import Records, fingerprint
-from trainers.data.split import Split
+from trainers.data.split import EncodedData, Split
 from trainers.data.tokenizers import encode_texts
 from trainers.shared import once, same
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # Bumped when the encoding of the same content changes, so that tables of an older version are not found again.
-VERSION = 3
+VERSION = 4
 ENCODED, ABOUT = "encoded", "encoded.json"  # a kind of folder in the cache, and its file beside the tables
 PIECE = 1000  # rows that are encoded at once
 
@@ -90,8 +90,8 @@ def _widened(encoded: Encoded) -> Encoded:
     return replace(encoded, prefix=[*encoded.prefix, *start], branches=[list(branch) for branch in branches])
 
 
-def encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> tuple[dict[str, Split], list[str], int]:
-    """Every split encoded, the task's label names, and how many unlabelled train rows were left out.
+def encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> EncodedData:
+    """Encode every split, and collect the label names, the counts and the warnings.
 
     Raises:
         InputError: a column is missing, a label unknown, a score out of range, or no train row has a label.
@@ -104,7 +104,7 @@ def encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> tupl
     )
 
 
-def _encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> tuple[dict[str, Split], list[str], int]:
+def _encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> EncodedData:
     def write(folder: Path) -> None:
         splits, left_out = records.splits, list[int]()
         for name, rows in splits.items():
@@ -115,13 +115,13 @@ def _encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> tup
             write_table(folder / f"{name}.arrow", _pieces(name, rows, task, encoder, labels, left_out=of_train))
         if not len(EncodedTable.open(folder / "train.arrow")):
             raise InputError(f"no train row of {task.name} has a label (column '{task.label}')")
-        about = {"splits": list(splits), "labels": labels, "unlabelled": sum(left_out)}
+        about = {"splits": list(splits), "labels": labels, "unlabelled": sum(left_out), "warnings": []}
         (folder / ABOUT).write_text(json.dumps(about))
 
     folder = made_once(None, ENCODED, [records.content, *_content(task, encoder)], write, _is_whole)
     about = json.loads((folder / ABOUT).read_text())
     splits = {name: _open_split(folder, name, task) for name in about["splits"]}
-    return splits, about["labels"], about["unlabelled"]
+    return EncodedData(splits, about["labels"], about["warnings"], about["unlabelled"])
 
 
 def _is_whole(folder: Path) -> bool:

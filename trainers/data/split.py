@@ -1,7 +1,7 @@
 """A split's encoded examples, and the batches that are made of them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -95,3 +95,17 @@ class Split:
         if self.packed:
             return collate_packed(self.rows(places))
         return (collate_shared if self.shared else collate)(self.rows(places), pad_id=pad_id)
+
+
+@dataclass(frozen=True)
+class EncodedData:
+    """All splits of a task, encoded, with what was noticed about its rows.
+
+    labels are the class names in the order of the logits. warnings are messages of one line about the data.
+    n_unlabelled is the number of train rows without a label, which are left out.
+    """
+
+    splits: dict[str, Split]
+    labels: list[str]
+    warnings: list[str] = field(default_factory=list)
+    n_unlabelled: int = 0
