@@ -61,7 +61,7 @@ class Encoder:
                 laid = self.layout(prefix, [[ids[s] for s in branch] for branch in one.branches])
                 encoded.append(_widened(laid) if prefix else laid)
             except InputError as error:
-                raise InputError(f"row {example.guid}: {error}") from error
+                raise InputError(f"{example.name}: {error}") from error
         return encoded
 
     def _ids(self, segments: Sequence[Segment]) -> dict[Segment, Ids]:

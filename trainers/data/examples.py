@@ -9,6 +9,7 @@ import numpy as np
 from heads.example import Example
 from trainers.config import TaskConfig
 from trainers.data.labels import ToLabel, class_reader, score_reader
+from trainers.data.origins import ORIGIN, row_name
 from trainers.data.readers import READERS, check_columns
 
 if TYPE_CHECKING:
@@ -88,5 +89,6 @@ def _labels(name: str, rows: "Dataset", task: TaskConfig, labels: list[str]) -> 
         yield from (example.label for _, example in read_examples(name, rows, task, labels))
         return
     to_label = label_reader(task, labels, source_names(rows, task))
-    for i, record in enumerate(rows.select_columns(task.label)):
-        yield to_label(cast(Any, record)[task.label], f"{name}-{i}")
+    columns = [column for column in (task.label, ORIGIN) if column in rows.column_names]
+    for i, record in enumerate(cast(Iterable[Any], rows.select_columns(columns))):
+        yield to_label(record[task.label], row_name(record, f"{name}-{i}"))

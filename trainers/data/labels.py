@@ -35,18 +35,18 @@ UNLABELLED = ("-1", "-")
 def class_reader(
     labels: list[str], source_names: list[str] | None = None, column: str = "label", by_position: bool = True
 ) -> ToLabel:
-    """A function from a raw value and the row's guid to the index of its name in labels.
+    """A function from a raw value and the row's name to the index of its name in labels.
 
     source_names turns the source's integers into names first. An integer that is no name is an index into labels,
     counted from 0, unless by_position is false.
 
     >>> read = class_reader(["entailment", "not_entailment"], source_names=["not_entailment", "entailment"])
-    >>> read(0, "train-0"), read("entailment", "train-1"), read(-1, "test-0")
+    >>> read(0, "row train-0"), read("entailment", "row train-1"), read(-1, "row test-0")
     (1, 0, None)
     """
     index = {name: i for i, name in enumerate(labels)}
 
-    def read(value: Any, guid: str) -> int | None:
+    def read(value: Any, row: str) -> int | None:
         name = label_name(value)
         if name is None or (name in UNLABELLED and name not in index):
             return None
@@ -57,7 +57,7 @@ def class_reader(
         if by_position and source_names is None and name.isdecimal() and int(name) < len(labels):
             return int(name)
         raise InputError(
-            f"row {guid} has the {column} '{name}', which the task does not know.{nearest(name, labels)} "
+            f"{row} has the {column} '{name}', which the task does not know.{nearest(name, labels)} "
             f"Known: {', '.join(labels)} (task.labels)"
         )
 
@@ -65,24 +65,24 @@ def class_reader(
 
 
 def score_reader(score_range: list[float], column: str = "label") -> ToLabel:
-    """A function from a raw value and the row's guid to a score within the range; -1 below it means unlabelled.
+    """A function from a raw value and the row's name to a score within the range; -1 below it means unlabelled.
 
     >>> read = score_reader([0, 5])
-    >>> read("3.5", "train-0"), read(-1.0, "test-0")
+    >>> read("3.5", "row train-0"), read(-1.0, "row test-0")
     (3.5, None)
     """
     low, high = score_range
 
-    def read(value: Any, guid: str) -> float | None:
+    def read(value: Any, row: str) -> float | None:
         try:
             score = float("nan") if value is None or value == "" else float(value)
         except (TypeError, ValueError):
-            raise InputError(f"row {guid} has the {column} '{value}', which is not a number") from None
+            raise InputError(f"{row} has the {column} '{value}', which is not a number") from None
         if math.isnan(score) or (score == -1 and low > -1):
             return None
         if not low <= score <= high:
             raise InputError(
-                f"row {guid} has the {column} {score:g}, outside task.score_range=[{low:g}, {high:g}]: "
+                f"{row} has the {column} {score:g}, outside task.score_range=[{low:g}, {high:g}]: "
                 "mend the row or widen the range"
             )
         return score

@@ -124,7 +124,7 @@ class Prompter:
         longest = max(range(len(sizes)), key=sizes.__getitem__)
         if sizes[longest] < 2:
             raise InputError(
-                f"row {example.guid}: the prompt {self.template.pattern!r} and its candidates alone are longer than "
+                f"{example.name}: the prompt {self.template.pattern!r} and its candidates alone are longer than "
                 f"the {self.n_ctx} tokens that fit: use a shorter template"
             )
         # Down to the next longest, then each an equal share of what is left to cut
@@ -166,7 +166,7 @@ class Prompter:
         bounds = [(max(one.first, 1), one.last) for one in spans]
         if any(first >= last for first, last in bounds):
             raise InputError(
-                f"row {example.guid}: a text that is to be scored has no token that another predicts: it is empty, or "
+                f"{example.name}: a text that is to be scored has no token that another predicts: it is empty, or "
                 "one token with nothing before it"
             )
         if self.chat and len({one.ids[first] for one, (first, _) in zip(spans, bounds, strict=True)}) == len(spans):
@@ -175,7 +175,7 @@ class Prompter:
 
     def _mask(self, spans: list[Spans], example: Example) -> Masked:
         if any(one.first >= one.last for one in spans):
-            raise InputError(f"row {example.guid}: a text that is to be scored has no token")
+            raise InputError(f"{example.name}: a text that is to be scored has no token")
         rows: dict[tuple[int, ...], int] = {}
         reads = []
         for c, (ids, first, last) in enumerate(spans):

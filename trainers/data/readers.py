@@ -13,6 +13,7 @@ from heads.example import Example
 from trainers.choose import choose, nearest
 from trainers.config import TaskConfig
 from trainers.data.labels import ToLabel
+from trainers.data.origins import row_name, visible
 
 Record = dict[str, Any]
 Reader = Callable[[Record, str, TaskConfig, ToLabel], list[Example]]
@@ -21,7 +22,7 @@ Reader = Callable[[Record, str, TaskConfig, ToLabel], list[Example]]
 def _text(record: Record, column: str, guid: str) -> str:
     value = record[column]
     if value is None or not str(value).strip():
-        raise InputError(f"row {guid} has no text in column '{column}': fill it in or leave the row out")
+        raise InputError(f"{row_name(record, guid)} has no text in column '{column}': fill it in or leave the row out")
     return str(value)
 
 
@@ -29,21 +30,23 @@ def _listed(record: Record, column: str, guid: str) -> tuple[str, ...]:
     value = record[column]
     if not isinstance(value, list):
         raise InputError(
-            f"row {guid} has no list in column '{column}', but {type(value).__name__}: candidates in one column are a "
-            "list (JSON lines, Parquet); candidates in several are task.choices=[choice1,choice2,...]"
+            f"{row_name(record, guid)} has no list in column '{column}', but {type(value).__name__}: candidates in "
+            "one column are a list (JSON lines, Parquet); candidates in several are task.choices=[choice1,choice2,...]"
         )
     if not all(str(one or "").strip() for one in value):
-        raise InputError(f"row {guid} has an empty candidate in column '{column}': fill it in or leave the row out")
+        raise InputError(
+            f"{row_name(record, guid)} has an empty candidate in column '{column}': fill it in or leave the row out"
+        )
     return tuple(map(str, value))
 
 
 def _choices(example: Example) -> Example:
     """The example, if its candidates are such that one of them can be right."""
     if len(example.choices) < 2:
-        raise InputError(f"row {example.guid} has {len(example.choices)} candidate(s): 2 are the least")
+        raise InputError(f"{example.name} has {len(example.choices)} candidate(s): 2 are the least")
     if example.label is not None and example.label >= len(example.choices):
         raise InputError(
-            f"row {example.guid} has {len(example.choices)} candidates, and its label is candidate {example.label + 1}"
+            f"{example.name} has {len(example.choices)} candidates, and its label is candidate {example.label + 1}"
         )
     return example
 
@@ -51,31 +54,34 @@ def _choices(example: Example) -> Example:
 def columns(record: Record, guid: str, task: TaskConfig, to_label: ToLabel) -> list[Example]:
     """Column by column, as the task's texts, choices and label say."""
     texts = tuple(_text(record, column, guid) for column in task.texts)
-    label = to_label(record.get(task.label), guid)
+    row = row_name(record, guid)
+    label = to_label(record.get(task.label), row)
     if not task.choices:
-        return [Example(guid, texts, (), label)]
+        return [Example(guid, texts, (), label, row=row)]
     if len(task.choices) == 1:
         candidates = _listed(record, task.choices[0], guid)
     else:
         candidates = tuple(_text(record, column, guid) for column in task.choices)
-    return [_choices(Example(guid, texts, candidates, label))]
+    return [_choices(Example(guid, texts, candidates, label, row=row))]
 
 
 def race(record: Record, guid: str, task: TaskConfig, to_label: ToLabel) -> list[Example]:
     """RACE: one question a row, as on the hub, or the raw files' several questions on one article."""
     if "questions" not in record:
-        return [_race_question(record, guid, to_label(record.get(task.label), guid))]
+        return [_race_question(record, guid, to_label(record.get(task.label), row_name(record, guid)))]
     answers = record.get("answers") or [None] * len(record["questions"])
     asked = zip(record["questions"], record["options"], answers, strict=True)
     return [
-        _race_question(record | {"question": question, "options": options}, f"{guid}-{n}", to_label(answer, guid))
+        _race_question(
+            record | {"question": question, "options": options}, f"{guid}-{n}", to_label(answer, row_name(record, guid))
+        )
         for n, (question, options, answer) in enumerate(asked)
     ]
 
 
 def _race_question(record: Record, guid: str, label: int | float | None) -> Example:
     texts = (_text(record, "article", guid), _text(record, "question", guid))
-    return _choices(Example(guid, texts, _listed(record, "options", guid), label))
+    return _choices(Example(guid, texts, _listed(record, "options", guid), label, row=row_name(record, guid)))
 
 
 # XStoryCloze's columns, and those of the authors' CSV files.
@@ -90,7 +96,8 @@ def story_cloze(record: Record, guid: str, task: TaskConfig, to_label: ToLabel) 
     names = STORY_COLUMNS[0] if STORY_COLUMNS[0][0] in record else STORY_COLUMNS[1]
     *story, first, second = (_text(record, name, guid) for name in names)
     answer = record.get(task.label, record.get("AnswerRightEnding"))
-    return [_choices(Example(guid, (" ".join(story),), (first, second), to_label(answer, guid)))]
+    row = row_name(record, guid)
+    return [_choices(Example(guid, (" ".join(story),), (first, second), to_label(answer, row), row=row))]
 
 
 CONNECTIVES = {"cause": "because", "effect": "so"}
@@ -98,10 +105,11 @@ CONNECTIVES = {"cause": "because", "effect": "so"}
 
 def copa(record: Record, guid: str, task: TaskConfig, to_label: ToLabel) -> list[Example]:
     """COPA: the premise without its full stop, "because" or "so", and two clauses that could follow."""
-    connective = choose(CONNECTIVES, _text(record, "question", guid), what="question", where=f"row {guid}")
+    connective = choose(CONNECTIVES, _text(record, "question", guid), what="question", where=row_name(record, guid))
     premise = _text(record, "premise", guid).strip().removesuffix(".")
     clauses = tuple(_clause(_text(record, name, guid)) for name in ("choice1", "choice2"))
-    return [_choices(Example(guid, (premise, connective), clauses, to_label(record.get(task.label), guid)))]
+    row = row_name(record, guid)
+    return [_choices(Example(guid, (premise, connective), clauses, to_label(record.get(task.label), row), row=row))]
 
 
 def _clause(sentence: str) -> str:
@@ -133,11 +141,14 @@ def pronoun(record: Record, guid: str, task: TaskConfig, to_label: ToLabel) -> l
     at = record["pronoun_loc"] if located else _find(sentence, word, candidates)
     if at is None or sentence[at : at + len(word)].lower() != word.lower():
         where = f"at place {at} of" if located else "a word of"
-        raise InputError(f"row {guid}: the pronoun '{word}' is not {where} '{sentence}': mend the row or leave it out")
+        raise InputError(
+            f"{row_name(record, guid)}: the pronoun '{word}' is not {where} '{sentence}': mend the row or leave it out"
+        )
     written, rest = sentence[at : at + len(word)], sentence[at + len(word) :]
     choices = tuple(_in_place(candidate, written, rest) for candidate in candidates)
-    label = to_label(record.get(task.label), guid)
-    return [_choices(Example(guid, (sentence[:at].rstrip(),), choices, label, rest))]
+    row = row_name(record, guid)
+    label = to_label(record.get(task.label), row)
+    return [_choices(Example(guid, (sentence[:at].rstrip(),), choices, label, rest, row))]
 
 
 def _words(text: str, words: str) -> list[re.Match[str]]:
@@ -205,7 +216,7 @@ def check_columns(task: TaskConfig, found: Iterable[str], where: str, labelled: 
     Raises:
         InputError: a column is missing; the message names the nearest and the setting that changes it.
     """
-    found = list(found)
+    found = visible(found)
     wanted: dict[str, str]
     if task.reader == "race":
         wanted = {"article": "", ("questions" if "questions" in found else "question"): "", "options": ""}
