@@ -1,10 +1,10 @@
 """Fine-tune one backbone on one task, or on running text.
 
-accelerate launch recipes/finetune.py task=mnli
-accelerate launch recipes/finetune.py task=rte backbone=bert_base seed=3
-accelerate launch recipes/finetune.py task=single data.files.train=train.csv data.files.validation=dev.csv
-accelerate launch recipes/finetune.py task=sst2 data=sample backbone=tiny      # needs no network
-accelerate launch recipes/finetune.py objective=lm backbone=smollm2 corpus.files=[mine.txt]
+accelerate launch -q recipes/finetune.py task=mnli
+accelerate launch -q recipes/finetune.py task=rte backbone=bert_base seed=3
+accelerate launch -q recipes/finetune.py task=single data.files.train=train.csv data.files.validation=dev.csv
+accelerate launch -q recipes/finetune.py task=sst2 data=sample backbone=tiny      # needs no network
+accelerate launch -q recipes/finetune.py objective=lm backbone=smollm2 corpus.files=[mine.txt]
 """
 
 from typing import Any

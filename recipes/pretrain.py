@@ -1,8 +1,8 @@
 """Pretrain a small language model on text.
 
-accelerate launch recipes/pretrain.py backbone=mini_gpt corpus.files=[books.txt.xz] corpus.valid_files=[held_out.txt.xz]
-accelerate launch recipes/pretrain.py backbone=mini_bert corpus.files=[a.txt,b.txt.gz] corpus.valid_files=[c.txt]
-accelerate launch recipes/pretrain.py backbone=tiny corpus=sample train.n_ctx=64       # needs no network
+accelerate launch -q recipes/pretrain.py backbone=mini_gpt corpus.files=[books.txt] corpus.valid_files=[held_out.txt]
+accelerate launch -q recipes/pretrain.py backbone=mini_bert corpus.files=[a.txt,b.txt.gz] corpus.valid_files=[c.txt]
+accelerate launch -q recipes/pretrain.py backbone=tiny corpus=sample train.n_ctx=64       # needs no network
 """
 
 from typing import Any

@@ -1,10 +1,10 @@
 """Score a task with a backbone as it is, without training.
 
-accelerate launch recipes/zero_shot.py task=sst2 backbone=smollm2
-accelerate launch recipes/zero_shot.py task=race_middle backbone=gpt1 zero_shot=heuristic zero_shot.limit=1000
-accelerate launch recipes/zero_shot.py task=mrpc backbone=bert_base zero_shot=fill_mask
-accelerate launch recipes/zero_shot.py -m task=sst2,cola,rte backbone=smollm2,gpt2 zero_shot=likelihood
-accelerate launch recipes/zero_shot.py objective=lm backbone=mini_gpt corpus.files=[mine.txt]    # its perplexity
+accelerate launch -q recipes/zero_shot.py task=sst2 backbone=smollm2
+accelerate launch -q recipes/zero_shot.py task=race_middle backbone=gpt1 zero_shot=heuristic zero_shot.limit=1000
+accelerate launch -q recipes/zero_shot.py task=mrpc backbone=bert_base zero_shot=fill_mask
+accelerate launch -q recipes/zero_shot.py -m task=sst2,cola,rte backbone=smollm2,gpt2 zero_shot=likelihood
+accelerate launch -q recipes/zero_shot.py objective=lm backbone=mini_gpt corpus.files=[mine.txt]    # its perplexity
 """
 
 from typing import Any

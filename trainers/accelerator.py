@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import is_initialized
-from accelerate.utils import parse_flag_from_env
+from accelerate.utils import GradientAccumulationPlugin, parse_flag_from_env
 
 from heads.errors import InputError
 from trainers.accelerate_launch import asks_for_precision
 from trainers.garbage import search_as_usual
+from trainers.overrides import one_line
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -21,7 +22,7 @@ def start_accelerator(mixed_precision: str | None, trackers: list[Any], folder: 
     """The process's accelerator.
 
     Raises:
-        InputError: this process has run with another precision.
+        InputError: this process has run with another precision, or accelerate's configuration needs a package.
     """
     _keep_freed_memory()
     search_as_usual()  # the libraries are imported
@@ -31,7 +32,11 @@ def start_accelerator(mixed_precision: str | None, trackers: list[Any], folder: 
             log_with=trackers or None,
             project_dir=str(folder),
             step_scheduler_with_optimizer=False,
+            # The loop divides an update into micro-batches; ACCELERATE_GRADIENT_ACCUMULATION_STEPS must not, too.
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         )
+    except ImportError as error:  # DeepSpeed is requested and not installed
+        raise InputError(f"accelerate's configuration needs a package: {one_line(error)}") from error
     except ValueError as error:
         if "already been initialized" not in str(error):
             raise

@@ -14,6 +14,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from trainers.config import ContinuationsConfig
 from trainers.data.corpus import Blocks
 from trainers.data.tokenizers import padding_id
+from trainers.parallelism import no_gradients
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def write_continuations(
     texts = []
     for piece in pieces:
         ids = torch.tensor([piece.prompt], device=accelerator.device)
-        with accelerator.autocast(), torch.inference_mode():
+        with accelerator.autocast(), no_gradients(accelerator):
             written = full.generate(ids, attention_mask=torch.ones_like(ids), generation_config=sampling)
         texts.append(tokenizer.decode(written[0, len(piece.prompt) :], skip_special_tokens=True))
     full.train(training)

@@ -5,6 +5,7 @@ Overrides are checked first (overrides.py), before Hydra composes and long befor
 
 import os
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ from trainers.threads import set_threads
 
 SHIPPED = Path(__file__).resolve().parent / "backbones" / "shipped"
 SAMPLE = Path(__file__).resolve().parent / "data" / "sample"
+PATIENCE = 3  # seconds that a process other than the first waits before it prints its error
 
 
 def register(name: str, schema: type) -> None:
@@ -153,7 +155,12 @@ def usage(function: Callable[[Any], Any]) -> str:
 
 
 def fail(error: Exception) -> None:
-    """Print an error's line, once for all processes, and exit with 2."""
-    if os.environ.get("RANK", "0") == "0":
-        print(f"error: {one_line(error)}", file=sys.stderr)
+    """Print an error's line and exit with 2.
+
+    Where all processes of a run fail alike, the first prints it and its launcher ends the others, which wait for that.
+    """
+    rank = os.environ.get("RANK", "0")
+    if rank != "0":
+        time.sleep(PATIENCE)
+    print(f"error{f' (process {rank})' if rank != '0' else ''}: {one_line(error)}", file=sys.stderr, flush=True)
     sys.exit(2)

@@ -23,6 +23,7 @@ from trainers.data.pairs import MaskedPairs
 from trainers.data.split import Split
 from trainers.loader import Loader
 from trainers.objectives import Losses
+from trainers.parallelism import no_gradients
 
 # What the loop reads: examples of known lengths, and batches of them as NamedTuples of tensors, among them input_ids,
 # n_tokens and weight.
@@ -202,7 +203,7 @@ def held_out_loss(
     places = ([(indices[i], 1.0) for i in one] for one in mine)
     with accelerator.autocast():  # around all batches: weights are then made bfloat16 once
         for n, batch in enumerate(_each(text, places, pad_id, accelerator.device)):
-            with torch.inference_mode():
+            with no_gradients(accelerator):
                 words = model(batch)
             if n < n_mine:
                 sums += torch.stack([(words.loss.double() * words.n_targets).sum(), words.n_targets.sum().double()])
@@ -240,7 +241,7 @@ def predict(
     places = ([(i, 1.0) for i in indices] for indices in mine)
     with accelerator.autocast():  # around all batches: weights are then made bfloat16 once
         for indices, batch in zip(mine, _each(split, places, pad_id, accelerator.device), strict=True):
-            with torch.inference_mode():
+            with no_gradients(accelerator):
                 logits = model(batch, lm=False).logits.float().cpu().numpy()
             found.append((indices, logits))
             bar.update(len(indices))

@@ -71,8 +71,11 @@ def _save_backbone(partial: Path, foundation: Foundation, state: dict[str, Any])
     full = foundation.backbone.full
     prefix = "" if full is foundation.backbone.base else f"{full.base_model_prefix}."
     whole = {f"{prefix}{name}": tensor for name, tensor in part(state, "backbone.").items()}
-    for name, parameter in full.named_parameters():  # an LM head of its own, trained or not
-        if name not in whole:
+    # What is left is an LM head, trained or not. One that is tied is in the state as the embeddings; under FSDP 2 its
+    # own parameter keeps the weights from before the training.
+    inside = (prefix, *full.all_tied_weights_keys) if prefix else ("",)
+    for name, parameter in full.named_parameters():
+        if not name.startswith(inside):
             whole[name] = state.get(f"lm_head.{name.rsplit('.', 1)[-1]}", parameter.detach())
     full.save_pretrained(partial, state_dict=whole)
 

@@ -20,6 +20,7 @@ from trainers.language_models import MaskedWords, NextWord
 from trainers.loop import Objective, Progress, Training
 from trainers.model import TaskModel
 from trainers.optim import build_optimizer, build_scheduler
+from trainers.parallelism import check_parallelism, configure_deepspeed
 from trainers.runs import open_folder
 from trainers.shared import is_sharing
 from trainers.text_to_text import TextToTextModel
@@ -40,6 +41,7 @@ def open_run(config: Config) -> Iterator[tuple[Config, Path, Accelerator]]:
     folder = Path(config.run_dir)
     precision = config.mixed_precision or usual_precision()
     accelerator = start_accelerator(precision, tracking.trackers(config.tracking, folder), folder)
+    check_parallelism(accelerator, config)
     config = replace(config, mixed_precision=accelerator.mixed_precision)  # a run goes on in what it began in
     with ExitStack() as opened:
         with accelerator.main_process_first():
@@ -68,8 +70,7 @@ def prepare_training(
     optimizer = build_optimizer(groups, config.optim)
     scheduler = build_scheduler(optimizer, config.optim, n_updates)
     micro = train.micro_batch_size or math.ceil(train.batch_size / accelerator.num_processes)
-    if accelerator.state.deepspeed_plugin is not None:  # it asks a loader for this, and ours is none of Accelerate's
-        accelerator.state.deepspeed_plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = micro
+    configure_deepspeed(accelerator, micro, config.optim.max_grad_norm)
     if train.compile:
         compile_networks(model.networks)
     prepared, optimizer, scheduler = accelerator.prepare(model, optimizer, scheduler)

@@ -45,3 +45,8 @@ def set_threads(launcher: Any) -> None:
     """
     if "cpus_per_task" in launcher:
         os.environ["OMP_NUM_THREADS"] = str(launcher.cpus_per_task or os.environ.get("OMP_NUM_THREADS", 1))
+
+
+def runs_side_by_side(launcher: str | None) -> bool:
+    """Whether a launcher starts several jobs at once on this machine, without giving each its GPU."""
+    return launcher in ("joblib", "submitit_local")

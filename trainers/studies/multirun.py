@@ -20,7 +20,8 @@ from trainers.config import RunConfig
 from trainers.finished import changed_since
 from trainers.runs import is_finished, read_result, write_text
 from trainers.shared import sharing
-from trainers.studies.launchers import set_threads
+from trainers.studies.gpus import VISIBLE, take_gpu
+from trainers.studies.launchers import runs_side_by_side, set_threads
 
 CELLS = "cells"  # in the multirun's folder, a file for each cell
 
@@ -70,6 +71,7 @@ class Cells(Callback):
     def __init__(self, swept: Sequence[str] = ()) -> None:
         """Take note of the keys of which several values are typed: trainers.launch reads them to name a folder."""
         warnings.filterwarnings("error", f"Callback {type(self).__name__}[.]")
+        self.visible_gpus = os.environ.get(VISIBLE)  # a job's process has this object from the first one
 
     def on_multirun_start(
         self, config: DictConfig, kept: Callable[[list[str]], bool] = lambda overrides: False, **_: Any
@@ -84,8 +86,10 @@ class Cells(Callback):
                     file.unlink()
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
-        """Give a job's own process its threads, before torch is imported."""
+        """Give a job's own process its threads and its GPU, before torch is imported."""
         set_threads(config.hydra.launcher)
+        if runs_side_by_side(config.hydra.runtime.choices.get("hydra/launcher")):
+            take_gpu(self.visible_gpus, int(config.hydra.job.num))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Write the cell's file; an error of one cell is told here, and is none of the multirun's."""
