@@ -15,6 +15,7 @@ from torch import nn
 from heads.errors import InputError
 from trainers import checkpoints, tracking
 from trainers.backbones.transfer import n_layers
+from trainers.baselines import Baselines, guesses, zero_shot_guesses
 from trainers.build import Foundation, assemble, lay_foundation, pack_sequences, share_candidates
 from trainers.config import FinetuneConfig, flat
 from trainers.data.encode import encode_records
@@ -48,13 +49,16 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         if accelerator.is_main_process:
             _print_warnings(run.warnings)
         zero_shot = stage_zero(config, folder, accelerator, records)
+        baselines = zero_shot_guesses(zero_shot) | _baselines(
+            run
+        )  # a metric of the user's own may fail: before training
         # Dropout differs between processes, and not with what was drawn before.
         set_seed(config.seed_of_order + 1000 * accelerator.process_index)
         if not checkpoints.load_last(folder, run.states):
             resume(run.training, folder, config.train, run.n_updates, ["log.jsonl"])
         tracking.start(accelerator, config.tracking, folder, flat(plain(run.config)))
         fit(run)
-        return _finish(run, records, zero_shot)
+        return _finish(run, records, zero_shot, baselines)
 
 
 def _print_warnings(warnings: list[str]) -> None:
@@ -124,7 +128,15 @@ def _groups(config: FinetuneConfig, foundation: Foundation, model: nn.Module) ->
     )
 
 
-def _finish(run: Run, records: Records, zero_shot: dict[str, Any]) -> dict[str, Any]:
+def _baselines(run: Run) -> Baselines:
+    """The baselines of every split that is scored."""
+    train = run.splits["train"]
+    scored = {name: split for name, split in run.splits.items() if split is not train}
+    sample = {} if run.train_sample is None else {"train": run.train_sample}
+    return guesses(run.config.task, scored | sample, train)
+
+
+def _finish(run: Run, records: Records, zero_shot: dict[str, Any], baselines: Baselines) -> dict[str, Any]:
     """Score the remaining splits with the model kept, write the result, delete the checkpoints."""
     accelerator, folder = run.accelerator, run.folder
     rest = [name for name in run.splits if name.startswith("test")]
@@ -136,7 +148,7 @@ def _finish(run: Run, records: Records, zero_shot: dict[str, Any]) -> dict[str, 
             run.training.model = accelerator.prepare_model(load_kept(folder, run.config)[0], evaluation_mode=True)
         predictions = [predict_split(run, run.splits[name]) for name in rest]
         scores |= {one.split.name: found for one in predictions if (found := one.scores(run.config.task.metrics))}
-    result = _result(run, records, scores) | {"zero_shot": zero_shot}
+    result = _result(run, records, scores) | {"zero_shot": zero_shot, "baselines": baselines}
     if accelerator.is_main_process:
         with (folder / KEPT_PREDICTIONS).open(encoding="utf-8") as kept:
             lines = (line for one in predictions for line in one.lines(run.labels))
@@ -175,6 +187,7 @@ def _result(run: Run, records: Records, scores: dict[str, dict[str, float]]) -> 
         "data_order_seed": config.seed_of_order,
         "zero_shot": {},
         "finetune": scores,
+        "baselines": {},
         "primary": {"split": split, "metric": metric, "value": scores[split].get(metric)},
         "train": {
             "steps": progress.step,

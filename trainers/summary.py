@@ -16,13 +16,16 @@ def summary(result: dict[str, Any], folder: Path) -> None:
     table = Table(title=title, title_justify="left")
     zero_shot, tuned = result["zero_shot"], result.get("finetune", {})
     stage_zero = zero_shot["method"] != "none"
-    headings = ["split", "metric", *(["chance", "majority", "zero-shot [95 %]"] if stage_zero else [])]
-    for heading in [*headings, *(["fine-tuned"] if tuned else [])]:
+    baselines = _baselines(result)
+    headings = ["split", "metric", *(name.replace("_", "-") for name in baselines)]
+    headings += [*(["zero-shot [95 %]"] if stage_zero else []), *(["fine-tuned"] if tuned else [])]
+    for heading in headings:
         table.add_column(heading, justify="left" if heading in ("split", "metric") else "right")
     for split, metric in _cells(zero_shot, tuned):
         row = [split, metric]
+        scores = result["baselines"].get(split, {}).get(metric, {})
+        row += [_percent(scores[name]) if name in scores else "" for name in baselines]
         if stage_zero:
-            row += [_percent(zero_shot[name].get(split, {}).get(metric)) for name in ("chance", "majority")]
             row += [_zero_shot_cell(zero_shot, split, metric)]
         if tuned:
             row += [_percent(tuned.get(split, {}).get(metric))]
@@ -101,6 +104,12 @@ def _cells(zero_shot: dict[str, Any], tuned: dict[str, Any]) -> list[tuple[str, 
     """Every split and metric that has a number."""
     splits = list(dict.fromkeys([*tuned, *zero_shot.get("intervals", {})]))
     return [(split, metric) for split in splits for metric in tuned.get(split) or zero_shot[split]]
+
+
+def _baselines(result: dict[str, Any]) -> list[str]:
+    """The baselines that the result has a score of, the weakest first."""
+    names = {name for split in result["baselines"].values() for scores in split.values() for name in scores}
+    return [name for name in ("chance", "majority", "bag_of_words") if name in names]
 
 
 def _is_primary(result: dict[str, Any], split: str, metric: str) -> bool:

@@ -60,12 +60,12 @@ def write_run(folder, config, right, *, labels=LABELS, degenerate=None):
     score = accuracy(values, np.array(TRUE))
     epoch = {"step": 5, "validation/accuracy": score, "train/epoch_task_loss": 0.4, "epoch": 0}
     (folder / "log.jsonl").write_text('{"step": 1, "train/loss": 0.7}\n' + json.dumps(epoch) + "\n")
-    of_split = {"intervals": [0.4, 0.6], "majority": 0.55, "chance": 0.5}
-    asked = {name: {"validation": {"accuracy": value}} for name, value in of_split.items()}
+    asked = {"intervals": {"validation": {"accuracy": [0.4, 0.6]}}}
     train = {"kept_epoch": 1, "seconds": 2.0, "examples_per_second": 30.0, "tokens_per_second": 600.0}
     train |= {"padding_fraction": 0.25, "processes": 1, "mixed_precision": "no"}
     result = {
         **{"task": config.task.name, "seed": config.seed, "finetune": {"validation": {"accuracy": score}}},
+        **{"baselines": {"validation": {"accuracy": {"majority": 0.55, "chance": 0.5}}}},
         **{"zero_shot": asked | {"method": "heuristic", "validation": {"accuracy": 0.52}}},
         **{"primary": {"split": "validation", "metric": "accuracy", "value": score}},
         **{"train": train | {"parameters": 2000000, "trained_parameters": 2000000}},

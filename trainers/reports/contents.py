@@ -12,7 +12,7 @@ from trainers.metrics import GLUE_TASKS
 from trainers.reports import tables
 from trainers.reports.notes import degenerate_runs, glue_notes, mixed_origins, without_reference
 from trainers.reports.paper import GLUE_SCORES, GPT1
-from trainers.reports.scores import NAN, CellScore, told_apart
+from trainers.reports.scores import NAN, CellScore, baselines, told_apart
 from trainers.reports.tables import Column, Row, Shown, Table, in_percent
 from trainers.statistics.comparison import holm, verdict
 from trainers.statistics.intervals import Estimate
@@ -65,8 +65,7 @@ def scores_table(scores: Sequence[CellScore]) -> Table:
         tables.interval("mean", "mean [95 %]"),
         *([Column("trained parameters", _trained)] if _sizes_differ(scores) else []),
         tables.interval("zero_shot", "zero-shot [95 %]"),
-        tables.percent("majority", "majority"),
-        tables.percent("chance", "chance"),
+        *_baseline_columns(rows),
         tables.interval("delta", "− reference [95 %]", signed=True),
         tables.p_value("adjusted_p", "p (Holm)"),
         *(
@@ -89,6 +88,14 @@ def scores_table(scores: Sequence[CellScore]) -> Table:
         *mixed_origins(scores),
     ]
     return Table("scores", "Scores", rows, columns, notes, strong=lambda row: row["verdict"] == "reference")
+
+
+def _baseline_columns(rows: Sequence[Row]) -> list[Column]:
+    """Majority and chance, and the bag of words if a row has its score."""
+    names = {"majority": "majority", "chance": "chance"}
+    if any(math.isfinite(row["bag_of_words"]) for row in rows):
+        names["bag_of_words"] = "bag of words"
+    return [tables.percent(key, heading) for key, heading in names.items()]
 
 
 def _score_row(score: CellScore) -> dict[str, Any]:
@@ -170,6 +177,7 @@ def numbers_table(scores: Sequence[CellScore]) -> Table:
         tables.interval("mean", "mean [95 % over seeds]"),
         tables.percent("sd", "sd"),
         tables.percent("median", "median"),
+        *_baseline_columns(rows),
     ]
     notes = ["Intervals are Student's over seeds, on these very examples."]
     return Table("numbers", "Every split and metric", rows, columns, notes)
@@ -183,12 +191,14 @@ def _number_rows(score: CellScore) -> list[dict[str, Any]]:
             continue  # train rows, which only some of the runs were asked for
         for metric in metrics:
             found = score.cell.over_seeds(f"finetune.{split}.{metric}")
+            trivial = baselines(score.cell, split, metric)
             rows.append(
                 {
                     **who(score),
                     **{"split": split, "metric": metric, "seeds": found.n, "mean": found.mean},
                     **{"mean_low": found.interval[0], "mean_high": found.interval[1]},
-                    **{"sd": found.sd, "median": found.median},
+                    **{"sd": found.sd, "median": found.median, "majority": trivial.majority},
+                    **{"chance": trivial.chance, "bag_of_words": trivial.bag_of_words},
                 }
             )
     return rows

@@ -155,8 +155,10 @@ def _bar_row(score: CellScore) -> dict[str, Any]:
 
 
 def _guess(axes: Axes, score: CellScore, *, horizontal: bool) -> None:
-    """Chance and the majority class, where a cell knows them; they are often the same."""
+    """Chance, the majority class and the bag of words, where a cell knows them; the first two are often the same."""
     mark = axes.axhline if horizontal else axes.axvline
+    if math.isfinite(score.baselines.bag_of_words):
+        mark(100 * score.baselines.bag_of_words, color=GREY, linestyle="dashed", linewidth=1.4, label="bag of words")
     if math.isfinite(score.baselines.majority):
         mark(100 * score.baselines.majority, color=GREY, linestyle="dashdot", linewidth=1.8, label="majority")
     if math.isfinite(score.baselines.chance):

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from heads.errors import InputError
-from trainers.config import flat
 from trainers.metrics import METRICS
 from trainers.reports.command import chosen_groups, in_hydra, typed
 from trainers.runs import FILLED_IN
@@ -29,13 +28,14 @@ class Interval(NamedTuple):
 
 
 class Baselines(NamedTuple):
-    """What stage 0 found on a split and metric; NaN where there is nothing."""
+    """Zero-shot and trivial scores of a split and metric; NaN where there are none."""
 
     zero_shot: float
     zero_shot_low: float
     zero_shot_high: float
     majority: float
     chance: float
+    bag_of_words: float
 
 
 class Delta(NamedTuple):
@@ -99,7 +99,7 @@ class CellScore:
 
 def task_scores(cells: list[Cell], recipe: str) -> list[CellScore]:
     """The rows of one task's cells, without intervals and differences: the best first within each backbone."""
-    rows = _with_guesses([_score(cell, told_apart(cell, recipe)) for cell in cells])
+    rows = [_score(cell, told_apart(cell, recipe)) for cell in cells]
     return sorted(rows, key=lambda row: (row.backbone, -row.mean if math.isfinite(row.mean) else math.inf))
 
 
@@ -113,21 +113,6 @@ def told_apart(cell: Cell, recipe: str) -> str:
     differs = {*cell.differs, *(["backbone.lstm"] if "backbone.hub" in cell.differs else [])}
     each = {key: value for key, value in (cell.differs if said is None else filled_in | said).items() if key in differs}
     return " ".join([*chosen, *(f"{key}={in_hydra(value)}" for key, value in each.items() if key != "ablation")])
-
-
-def _with_guesses(rows: list[CellScore]) -> list[CellScore]:
-    """Chance and majority in cells without stage 0, from those that score as many rows of the split."""
-    known = {_scored_rows(row): row.baselines for row in rows if math.isfinite(row.baselines.chance)}
-
-    def guesses(row: CellScore) -> Baselines:
-        found = known.get(_scored_rows(row), row.baselines)
-        return row.baselines._replace(chance=found.chance, majority=found.majority)
-
-    return [replace(row, baselines=guesses(row)) for row in rows]
-
-
-def _scored_rows(row: CellScore) -> tuple[Any, ...]:
-    return row.split, row.metric, row.cell.runs[0].result.get("data", {}).get("rows", {}).get(row.split)
 
 
 def _score(cell: Cell, settings_apart: str) -> CellScore:
@@ -156,17 +141,27 @@ def train_score(cell: Cell, metric: str) -> float:
 
 
 def baselines(cell: Cell, split: str, metric: str) -> Baselines:
-    """Stage 0's numbers, which the seeds of a cell share; the interval of the first, where they do."""
+    """The mean over the cell's runs of zero-shot, majority, chance and bag-of-words scores.
 
-    def mean(node: str) -> float:
-        values = [flat(run.result).get(f"zero_shot.{node}{split}.{metric}") for run in cell.runs]
-        return float(np.mean([NAN if value is None else value for value in values]))
+    The interval of the zero-shot score is that of the first run, if all runs have the same score.
+    """
+
+    def mean(*keys: str) -> float:
+        return float(np.mean([_number(run.result, *keys) for run in cell.runs]))
 
     first = cell.runs[0].result.get("zero_shot", {})
     bounds = first.get("intervals", {}).get(split, {}).get(metric) or (None, None)
-    same = len({flat(run.result).get(f"zero_shot.{split}.{metric}") for run in cell.runs}) == 1
+    same = len({_number(run.result, "zero_shot", split, metric) for run in cell.runs}) == 1
     low, high = (NAN if bound is None or not same else float(bound) for bound in bounds)
-    return Baselines(mean(""), low, high, mean("majority."), mean("chance."))
+    trivial = (mean("baselines", split, metric, name) for name in ("majority", "chance", "bag_of_words"))
+    return Baselines(mean("zero_shot", split, metric), low, high, *trivial)
+
+
+def _number(result: Any, *keys: str) -> float:
+    """A nested number of a result; NaN if it is missing or undefined."""
+    for key in keys:
+        result = result.get(key) if isinstance(result, dict) else None
+    return float(result) if isinstance(result, int | float) else NAN
 
 
 def with_intervals(rows: list[CellScore]) -> list[CellScore]:

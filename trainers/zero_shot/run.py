@@ -3,6 +3,7 @@
 from typing import Any
 
 from heads.errors import InputError
+from trainers.baselines import zero_shot_guesses
 from trainers.config import FinetuneConfig
 from trainers.data.records import load_scored
 from trainers.results import environment, write_result
@@ -33,6 +34,7 @@ def zero_shot(config: FinetuneConfig) -> dict[str, Any]:
             "backbone": config.backbone.name,
             "seed": config.seed,
             "zero_shot": found,
+            "baselines": zero_shot_guesses(found),
             "primary": {"split": split, "metric": metric, "value": found[split].get(metric) if split else None},
             "train": {"mixed_precision": accelerator.mixed_precision, "processes": accelerator.num_processes},
             "data": {"source": records.source, "files": records.files, "validation_cut": records.cut},
