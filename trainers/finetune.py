@@ -108,7 +108,7 @@ def prepare(config: FinetuneConfig, folder: Path, accelerator: Accelerator, reco
         splits,
         splits["train"].sample(config.train.eval_train_rows, config.data.split_seed),
         data,
-        list(data.warnings),
+        [*records.warnings, *data.warnings],
         model,
         training,
         selection,

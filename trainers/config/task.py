@@ -40,6 +40,10 @@ class TaskConfig:
         """Check what can be checked without data."""
         where = f"conf/task/{self.name}.yaml"
         choose(STRUCTURES, self.structure, what="structure", where=where)
+        need(
+            self.hub is None or "/" in self.hub,
+            f"task.hub={self.hub} is not the name of a dataset: type OWNER/NAME as the hub has it",
+        )
         least, most = N_TEXTS[self.structure]
         wanted = str(least) if least == most else f"{least} to {most}"
         need(

@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from heads.errors import InputError
 from trainers.config import TaskConfig
 from trainers.data.cache import datasets_cache
+from trainers.data.hub_errors import why_unreadable
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 COMMIT = re.compile("[0-9a-f]{40}")
+# Our split -> the names that datasets of the hub give it, alone or before a suffix (dev_matched).
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "development"),
+    "test": ("test", "testing"),
+}
 
 
 class Place(NamedTuple):
@@ -38,12 +45,22 @@ def _place(task: TaskConfig, written: str) -> Place:
     return Place(hub or task.hub, config or task.config, split)
 
 
+def _places(task: TaskConfig) -> dict[str, Place]:
+    """The place of each split; of all splits together where the task names none."""
+    if not task.splits:
+        assert task.hub is not None
+        return {"*": Place(task.hub, task.config, "*")}
+    return {name: _place(task, written) for name, written in task.splits.items()}
+
+
 def read_hub(task: TaskConfig, root: str | None) -> "dict[str, Dataset]":
     """The splits that the hub has, or the folder root; one that it lacks is left out.
 
     Raises:
         InputError: a data set cannot be reached or read.
     """
+    if not task.splits:
+        return _discovered(task, root)
     loaded: dict[tuple[str, str | None], Any] = {}
     splits = {}
     for name, written in task.splits.items():
@@ -56,9 +73,47 @@ def read_hub(task: TaskConfig, root: str | None) -> "dict[str, Dataset]":
     return splits
 
 
+def _discovered(task: TaskConfig, root: str | None) -> "dict[str, Dataset]":
+    """The splits of a dataset for which the task names none, found by their usual names."""
+    assert task.hub is not None
+    loaded = _load(task.hub, task.config, root)
+    named = usual_splits(list(loaded))
+    if not named:
+        raise InputError(
+            f"{task.hub} has no split with a usual name. It has: {', '.join(loaded)}. Name the one to train on: "
+            f"task.splits.train={next(iter(loaded))}"
+        )
+    return {ours: loaded[theirs] for ours, theirs in named.items()}
+
+
+def splits_of_source(splits: "dict[str, Dataset]") -> list[str]:
+    """All split names of the source that rows were read from, whether or not the task uses them."""
+    names = [name for rows in splits.values() for name in rows.info.splits or ()]
+    return list(dict.fromkeys(map(str, names)))
+
+
+def usual_splits(existing: list[str]) -> dict[str, str]:
+    """Our name for each split of a dataset whose name is a usual one; train has one name, the others may have several.
+
+    >>> usual_splits(["train", "dev", "test_matched", "unsupervised"])
+    {'train': 'train', 'validation': 'dev', 'test_matched': 'test_matched'}
+    >>> usual_splits(["training", "validation", "val_small"])
+    {'train': 'training', 'validation': 'validation', 'validation_small': 'val_small'}
+    """
+    found: dict[str, str] = {}
+    for ours, usual in SPLIT_NAMES.items():
+        for name in (name for name in usual if name in existing):
+            found.setdefault(ours, name)
+        for name in existing if ours != "train" else ():
+            stem, _, suffix = name.lower().replace("-", "_").partition("_")
+            if stem in usual and suffix:
+                found.setdefault(f"{ours}_{suffix}", name)
+    return found
+
+
 def hub_origin(task: TaskConfig, root: str | None) -> list[Any] | None:
     """What the splits follow from: places, and commits or the folder's files; None where the hub's are not told."""
-    places = {name: _place(task, written) for name, written in task.splits.items()}
+    places = _places(task)
     hubs = sorted({place.hub for place in places.values()})
     if root is not None:
         return [places, [_files_below(Path(root) / hub) for hub in hubs]]
@@ -68,7 +123,7 @@ def hub_origin(task: TaskConfig, root: str | None) -> list[Any] | None:
 
 def origin_of_read(task: TaskConfig, splits: "dict[str, Dataset]") -> list[Any] | None:
     """The same of splits that were read from the hub: what datasets reads may be older than what the hub has."""
-    places = {name: _place(task, written) for name, written in task.splits.items()}
+    places = dict.fromkeys(splits, _places(task)["*"]) if not task.splits else _places(task)
     # datasets keeps rows in a folder that is called as their commit, or in memory if it was told to
     files = {places[name].hub: Path(file["filename"]) for name, rows in splits.items() for file in rows.cache_files}
     commits = {hub: file.parent.name for hub, file in sorted(files.items())}
@@ -105,22 +160,49 @@ def _files_below(folder: Path) -> list[Any]:
 
 def _load(hub: str, config: str | None, root: str | None) -> Any:
     """All splits of one configuration of a data set."""
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetGenerationError
+    from datasets import load_dataset, logging
+    from datasets.exceptions import DatasetsError
 
     path = hub if root is None else str(Path(root) / hub)
     if root is not None and not Path(path).is_dir():
         raise InputError(f"data.root={root}: there is no {path}; the folder is laid out as the hub is, OWNER/NAME")
+    logging.set_verbosity(logging.CRITICAL)  # the error is raised as well
+    local: dict[str, Any] = {}
+    if root is not None:  # a copy may have fewer rows than its README.md states: warnings_of_hub reports it
+        local = {"cache_dir": datasets_cache(_files_below(Path(path))), "verification_mode": "no_checks"}
+        if config and not (Path(path) / "README.md").is_file() and (Path(path) / config).is_dir():
+            config, local["data_dir"] = None, config  # the folder of a configuration, which no README.md lists
     try:
-        return load_dataset(path, config, cache_dir=None if root is None else datasets_cache(_files_below(Path(path))))
-    except (OSError, ValueError, DatasetGenerationError) as error:
-        if root is not None:
-            raise InputError(f"{path}, configuration {config}, cannot be read: {_line(error)}") from error
-        raise InputError(
-            f"{hub} cannot be read from the hub or its cache ({_line(error)}): check the network, or give "
-            "data.root=DIR (a mirror), data.files.train=FILE or data=sample"
-        ) from error
+        return load_dataset(path, config, **local)
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+        raise InputError(why_unreadable(error, path, config, local=root is not None)) from error
 
 
-def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+def warnings_of_hub(task: TaskConfig, root: str | None, splits: "dict[str, Dataset]") -> list[str]:
+    """What a user should know of the splits that were read: some are missing, or a local copy is not whole."""
+    existing = ", ".join(splits_of_source(splits))
+    lacking = [name for name in task.splits if name not in splits]
+    found = [
+        f"{task.hub} has no split '{task.splits[name]}' (task.splits.{name}), which is left out; it has {existing}"
+        for name in lacking
+    ]
+    if root is None:
+        return found
+    for name, rows in splits.items():
+        place = _places(task).get(name)
+        hub, config = (place.hub, place.config) if place else (task.hub, task.config)
+        stated = _stated_rows(Path(root) / str(hub), config).get(str(rows.split))
+        if stated is not None and stated != len(rows):
+            found.append(
+                f"the {name} split in {Path(root) / str(hub)} has {len(rows)} rows; its README.md states {stated}"
+            )
+    return found
+
+
+def _stated_rows(folder: Path, config: str | None) -> dict[str, int]:
+    """The number of rows of each split of a configuration by a dataset's README.md; empty where it does not say."""
+    from datasets.info import DatasetInfosDict
+
+    infos = DatasetInfosDict.from_directory(str(folder))
+    info = infos.get(config or "default") or (next(iter(infos.values())) if len(infos) == 1 else None)
+    return {} if info is None else {str(name): split.num_examples for name, split in (info.splits or {}).items()}

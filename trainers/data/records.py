@@ -13,7 +13,7 @@ from trainers.config import DataConfig, TaskConfig
 from trainers.data.cache import made_once, place
 from trainers.data.documents import file_hash
 from trainers.data.files import read_files
-from trainers.data.hub import hub_origin, origin_of_read, read_hub
+from trainers.data.hub import hub_origin, origin_of_read, read_hub, splits_of_source, warnings_of_hub
 from trainers.shared import once, same
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SAMPLE = Path(__file__).parent / "sample"
 # Bumped when the same source is read as other rows, so that what an older version noted is not found again.
-VERSION = 1
+VERSION = 2
 READ, NOTE = "rows", "rows.json"  # a kind of folder in the cache, and its file
 
 
@@ -34,6 +34,7 @@ class Records:
     content: Any  # what tells the rows from others
     cut: str | None = None  # how validation was cut from train, where the source has none
     files: dict[str, str] = field(default_factory=dict)  # the hashes of the user's own files, by split
+    warnings: list[str] = field(default_factory=list)  # about the source, one line each
 
     @cached_property
     def splits(self) -> "dict[str, Dataset]":
@@ -72,19 +73,20 @@ def _records(task: TaskConfig, data: DataConfig) -> Records:
                 )
             return _complete(task, data, splits, source.name)[0]
 
-        return Records(source.name, read_again, noted.name, json.loads((noted / NOTE).read_text())["cut"], files)
+        note = json.loads((noted / NOTE).read_text())
+        return Records(source.name, read_again, noted.name, note["cut"], files, note["warnings"])
     splits = source.read()
-    origin = source.origin_of(splits)
+    origin, warnings = source.origin_of(splits), source.warnings_of(splits)
     splits, cut = _complete(task, data, splits, source.name)
     if origin is None:
-        return Records(source.name, lambda: splits, fingerprints(splits), cut, files)
-    noted = made_once(None, READ, [VERSION, origin, drawn], lambda new: _note(new, cut), _is_whole)
-    return Records(source.name, lambda: splits, noted.name, cut, files)
+        return Records(source.name, lambda: splits, fingerprints(splits), cut, files, warnings)
+    noted = made_once(None, READ, [VERSION, origin, drawn], lambda new: _note(new, cut, warnings), _is_whole)
+    return Records(source.name, lambda: splits, noted.name, cut, files, warnings)
 
 
-def _note(folder: Path, cut: str | None) -> None:
+def _note(folder: Path, cut: str | None, warnings: list[str]) -> None:
     """Write down what a run tells of rows without reading them again."""
-    (folder / NOTE).write_text(json.dumps({"cut": cut}))
+    (folder / NOTE).write_text(json.dumps({"cut": cut, "warnings": warnings}))
 
 
 def _is_whole(noted: Path) -> bool:
@@ -130,6 +132,7 @@ class Source(NamedTuple):
     read: "Callable[[], dict[str, Dataset]]"
     origin: Callable[[], list[Any] | None]
     origin_of: "Callable[[dict[str, Dataset]], list[Any] | None]"
+    warnings_of: "Callable[[dict[str, Dataset]], list[str]]" = lambda splits: []
 
 
 def _source(task: TaskConfig, data: DataConfig) -> Source:
@@ -145,16 +148,26 @@ def _source(task: TaskConfig, data: DataConfig) -> Source:
         name = "sample" if data.sample else "files"
         return Source(name, lambda: read_files(files), lambda: hashes, lambda splits: hashes)
     if task.hub is None:
-        raise InputError(f"task={task.name} is for your own files: give data.files.train=FILE or data=sample")
+        raise InputError(
+            f"task={task.name} has no dataset of its own: give data.files.train=FILE, task.hub=OWNER/NAME or "
+            "data=sample"
+        )
+
+    def warnings_of(splits: "dict[str, Dataset]") -> list[str]:
+        return warnings_of_hub(task, data.root, splits)
+
     if data.root is None:
         return Source(
             "hub",
             lambda: read_hub(task, None),
             lambda: hub_origin(task, None),
             lambda splits: origin_of_read(task, splits),
+            warnings_of,
         )
     files_there = hub_origin(task, data.root)
-    return Source(data.root, lambda: read_hub(task, data.root), lambda: files_there, lambda splits: files_there)
+    return Source(
+        data.root, lambda: read_hub(task, data.root), lambda: files_there, lambda splits: files_there, warnings_of
+    )
 
 
 def _complete(
@@ -162,7 +175,11 @@ def _complete(
 ) -> "tuple[dict[str, Dataset], str | None]":
     """Cut a validation split where there is none, in words as well, then take the samples asked for."""
     if "train" not in splits:
-        raise InputError(f"{task.name} has no train split in {source}: found {', '.join(splits) or 'nothing'}")
+        existing = ", ".join(splits_of_source(splits) or splits) or "none"
+        raise InputError(
+            f"{task.name} has no train split in {source}. Its splits: {existing}. Name the one to train on: "
+            "task.splits.train=NAME"
+        )
     cut = None
     if not any(name.startswith("validation") for name in splits):
         n_train = len(splits["train"])
