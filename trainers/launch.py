@@ -24,10 +24,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from heads.errors import InputError
-from trainers.config import SearchConfig
+from trainers.config import SearchConfig, flat
+from trainers.config.dataset_name import dataset_name
+from trainers.config.run_name import run_name
 from trainers.garbage import search_seldom
-from trainers.overrides import CONF, check_overrides, groups, one_line, open_dict, quote_path, swept_keys
-from trainers.runs import run_name
+from trainers.overrides import CONF, check_overrides, groups, one_line, open_dict, quote_path
 from trainers.studies.multirun import run_cell
 from trainers.studies.params import peft_methods, transfer_counts
 from trainers.studies.search import search as run_search
@@ -47,6 +48,7 @@ def register(name: str, schema: type) -> None:
 def register_resolvers() -> None:
     """Make what stands in the files of conf/ as ${name:...} known to OmegaConf, in this process."""
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
+    OmegaConf.register_new_resolver("dataset_name", dataset_name, replace=True)
     OmegaConf.register_new_resolver("shipped", lambda model: str(SHIPPED / model), replace=True)
     OmegaConf.register_new_resolver("transfer_counts", transfer_counts, replace=True)
     OmegaConf.register_new_resolver("peft_methods", peft_methods, replace=True)
@@ -54,10 +56,22 @@ def register_resolvers() -> None:
 
 
 def _run_name(seed: Any) -> str:
-    if not HydraConfig.initialized():
-        return run_name(seed, [])
-    hydra_config = HydraConfig.get()
-    return run_name(seed, list(hydra_config.overrides.task), hydra_config.callbacks.get("cells", {}).get("swept", ()))
+    typed = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    return run_name(seed, [*typed, *_settings_of_studies(typed)])
+
+
+def _settings_of_studies(overrides: list[str]) -> list[str]:
+    """The settings in the files of the studies among the overrides; what a study varies is among the overrides."""
+    found: list[str] = []
+    for override in overrides:
+        group, _, name = override.partition("=")
+        file = CONF / "study" / f"{name}.yaml"
+        if group.lstrip("+") == "study" and file.is_file():
+            settings = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+            assert isinstance(settings, dict)
+            own = {key: value for key, value in settings.items() if key != "hydra"}
+            found += [f"{key}={value}" for key, value in flat(own).items()]
+    return found
 
 
 def recipe(
@@ -97,7 +111,6 @@ def recipe(
                     return print(usage(function))
                 if not (asked.hydra_help or asked.shell_completion or asked.info):
                     check_overrides(asked.overrides, entry, kind, asked.multirun or search)
-                    _say_swept(asked.overrides)
                 if search and not asked.cfg:
                     merged = OmegaConf.merge(OmegaConf.structured(SearchConfig), OmegaConf.from_dotlist(own))
                     settings = OmegaConf.to_object(merged)
@@ -111,13 +124,6 @@ def recipe(
         return main
 
     return decorate
-
-
-def _say_swept(overrides: list[str]) -> None:
-    """Put on the command line of what several values are typed: a cell sees one of them, wherever it runs."""
-    if swept := swept_keys(overrides):
-        last = sys.argv.index(overrides[-1])
-        sys.argv.insert(last + 1, f"++hydra.callbacks.cells.swept=[{','.join(swept)}]")
 
 
 @contextmanager

@@ -48,16 +48,6 @@ def quote_path(arg: str) -> str:
     return f"{key}={quote}{value}{quote}"
 
 
-def swept_keys(overrides: list[str]) -> list[str]:
-    """The keys of which several values are typed.
-
-    >>> swept_keys(["seed=1,2", "task=rte", "backbone.path=choice(a,b)"])
-    ['seed', 'backbone.path']
-    """
-    parsed = OverridesParser.create().parse_overrides(overrides)
-    return [override.key_or_group for override in parsed if override.is_sweep_override()]
-
-
 def groups() -> dict[str, set[str]]:
     """The groups of conf/ and their files; Hydra's own and W&B's sweep files are no settings of a run."""
     folders = [path for path in CONF.iterdir() if path.is_dir() and path.name not in ("hydra", "sweep")]

@@ -1,10 +1,9 @@
 """Run folders: their names, and what may be done with one that is there already."""
 
-import hashlib
 import json
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import cache
@@ -20,25 +19,11 @@ from yaml import YAMLError
 from heads.errors import InputError
 from trainers.config import SPEED_ONLY, FinetuneConfig, RunConfig, flat
 from trainers.config.complete import UnfitError, complete
+from trainers.config.run_name import is_under
 from trainers.locks import give_back, take
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
-
-# Choices that the folder's path tells already, or that say where a run is and not what it is.
-NOT_IN_NAME = (
-    *SPEED_ONLY,
-    "task",
-    "backbone",
-    "seed",
-    "data.root",
-    "backbone.path",
-    "corpus.files",
-    "corpus.valid_files",
-    "study",
-)
-SOURCES = ("backbone.path", "data.root", "corpus.files", "corpus.valid_files")  # in it where a grid is over them
-PLAIN = ("ablation=none", "peft=none")  # what a study types, and another leaves out
 
 SET_ASIDE = re.compile(r"\.old\d+$")  # ends the name of a folder that overwrite=true has set aside
 
@@ -49,50 +34,6 @@ SOURCE = ".source.json"  # which own files of rows, or texts and tokenizer, a ru
 
 # Settings that a run fills in where they are not typed: from the train file, from accelerate.
 FILLED_IN = ("task.labels", "mixed_precision")
-
-
-def run_name(seed: int | str, overrides: list[str], swept: Collection[str] = ()) -> str:
-    """The last part of a run's folder: the seed, then what was typed that changes the run's numbers.
-
-    swept are the keys of which a multirun has several values.
-
-    >>> run_name(3, ["task=mnli", "optim.lr=1e-5", "objective.lm_coef=0", "tracking=wandb", "seed=3"])
-    'seed3_objective.lm_coef=0,optim.lr=1e-05'
-    """
-    parts = []
-    for override in overrides:
-        if override in PLAIN:
-            continue
-        key = override.split("=")[0].lstrip("+~").split("@")[0]
-        if key in swept and key in SOURCES:
-            parts.append(_short_source(key, override.partition("=")[2]))
-        # objective.loss, say, is in the name
-        if not is_under(key, NOT_IN_NAME) and key != "objective" and not key.startswith("hydra"):
-            parts.append(_as_a_sweep_says_it(override.lstrip("+")))
-    name = ",".join(sorted(parts))
-    slug = re.sub(r"[^\w.,=+-]+", "-", name).strip("-.")
-    if len(slug) > 120:
-        slug = f"{slug[:100]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-    return f"seed{seed}_{slug}" if slug else f"seed{seed}"
-
-
-def _short_source(key: str, value: str) -> str:
-    """A path, or a list of them, by the last one's last part, and a hash that tells it from others called so.
-
-    >>> _short_source("backbone.path", "outputs/a/model"), _short_source("backbone.path", "'outputs/b/model'")
-    ('backbone.path=model-55dbcf', 'backbone.path=model-cd6616')
-    """
-    bare = value.strip("[]'\"")
-    return f"{key}={Path(bare).name}-{hashlib.sha256(bare.encode()).hexdigest()[:6]}"
-
-
-def _as_a_sweep_says_it(override: str) -> str:
-    """An override with its number, if it has one, as Python writes it: a sweep hands on 0.001 for 1e-3."""
-    key, equals, value = override.partition("=")
-    try:
-        return override if value.lstrip("-").isdigit() else f"{key}={float(value)}"
-    except ValueError:
-        return f"{key}{equals}{value}"
 
 
 def is_finished(folder: Path) -> bool:
@@ -194,20 +135,6 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tup
         and not (key in FILLED_IN and not (before.get(key) and after.get(key)))
         and not is_under(key, SPEED_ONLY)
     }
-
-
-def is_under(key: str, names: Iterable[str]) -> bool:
-    """Whether a dotted key is one of the names or within one.
-
-    >>> is_under("task.labels", ["seed", "task"]), is_under("task_name", ["task"])
-    (True, False)
-    """
-    return _is_under(key, tuple(names))
-
-
-@cache  # a report asks the same of every run
-def _is_under(key: str, names: tuple[str, ...]) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
 def read_yaml(file: Path) -> dict[str, Any]:

@@ -15,11 +15,12 @@ from transformers import AutoModelForCausalLM
 
 from heads.errors import InputError
 from trainers.config import SEEDS, FinetuneConfig, PretrainConfig
+from trainers.config.run_name import run_name
 from trainers.finetune import finetune
 from trainers.finished import changed_since
 from trainers.launch import register
 from trainers.overrides import CONF, check_overrides
-from trainers.runs import differences, open_folder, plain, read_settings, run_name
+from trainers.runs import differences, open_folder, plain, read_settings
 from trainers.studies.params import peft_methods
 
 ROOT = Path(__file__).parents[2]

@@ -7,6 +7,7 @@ from omegaconf import MISSING
 
 from heads.text_to_text import LEVELS
 from trainers.choose import choose
+from trainers.config.dataset_name import dataset_name
 from trainers.config.need import check_run, check_seed, need
 from trainers.config.nodes import (
     BackboneConfig,
@@ -114,6 +115,11 @@ class FinetuneConfig:
             f"task ({self.task.name}) are none",
         )
         self._check_class_weights()
+
+    @property
+    def dataset(self) -> str:
+        """What the data set is called in folders, tables and plots."""
+        return dataset_name(self.task.name, self.task.hub, self.task.config, self.data.files.train)
 
     @property
     def seed_of_weights(self) -> int:

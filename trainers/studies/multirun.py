@@ -7,7 +7,7 @@ import sys
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +68,7 @@ class Cells(Callback):
     Hydra by itself would warn of it and end as if all were well.
     """
 
-    def __init__(self, swept: Sequence[str] = ()) -> None:
-        """Take note of the keys of which several values are typed: trainers.launch reads them to name a folder."""
+    def __init__(self) -> None:
         warnings.filterwarnings("error", f"Callback {type(self).__name__}[.]")
         self.visible_gpus = os.environ.get(VISIBLE)  # a job's process has this object from the first one
 
