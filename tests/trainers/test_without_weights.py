@@ -6,10 +6,10 @@ import pytest
 
 from heads.errors import InputError
 from trainers import results
+from trainers.config.run_name import run_name
 from trainers.data.records import SAMPLE
 from trainers.finetune import finetune
 from trainers.finished import changed_since
-from trainers.runs import run_name
 from trainers.saving import load_model
 
 FILES = {"train": "train", "validation": "validation", "test": "validation"}
