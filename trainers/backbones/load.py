@@ -28,6 +28,7 @@ from heads.errors import InputError
 from trainers.backbones.dropout import use_fast_dropout
 from trainers.backbones.openai_gpt import use_fast_attention
 from trainers.config import BackboneConfig
+from trainers.data.unknown_tokens import check_vocabulary, missing_files
 from trainers.shared import once
 
 logging.disable_progress_bar()  # of reading and writing weights; downloads keep theirs
@@ -48,14 +49,16 @@ def load_tokenizer(config: BackboneConfig) -> PreTrainedTokenizerBase:
     """The backbone's tokenizer.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: it cannot be read, or has no vocabulary.
     """
 
     def read() -> PreTrainedTokenizerBase:
         try:
-            return AutoTokenizer.from_pretrained(_source(config), **_options(config))
-        except (OSError, ValueError, ImportError) as error:
-            raise unreadable(config, "tokenizer", error) from error
+            tokenizer = AutoTokenizer.from_pretrained(_source(config), **_options(config))
+        except Exception as error:  # the Rust library raises plain Exceptions for damaged files
+            raise _unreadable_tokenizer(config, error) from error
+        check_vocabulary(tokenizer, _source(config), _named(config))
+        return tokenizer
 
     return once("tokenizer", lambda: content_of(config), read)
 
@@ -222,10 +225,29 @@ def _options(config: BackboneConfig) -> dict[str, Any]:
     return {"revision": config.revision or "main", "trust_remote_code": config.trust_remote_code}
 
 
+def _named(config: BackboneConfig) -> str:
+    """The backbone's source, for a message."""
+    return f"backbone.path={config.path}" if config.path else f"backbone {config.name} ({config.hub})"
+
+
+def _unreadable_tokenizer(config: BackboneConfig, error: Exception) -> InputError:
+    folder = Path(_source(config))
+    if missing_files(str(folder)):
+        lacking = "tokenizer.json, or the vocabulary files of its class"
+    else:
+        halves = (("vocab.json", "merges.txt"), ("merges.txt", "vocab.json"), ("bpe.codes", "vocab.txt"))
+        lacking = ", ".join(b for a, b in halves if (folder / a).is_file() and not (folder / b).is_file())
+    if not lacking:
+        return unreadable(config, "tokenizer", error)
+    return InputError(
+        f"{_named(config)} has no usable tokenizer (missing: {lacking}): copy the tokenizer files of the same model "
+        "there"
+    )
+
+
 def unreadable(config: BackboneConfig, what: str, error: Exception) -> InputError:
     """What to say where transformers cannot read a backbone's part."""
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-    where = f"backbone.path={config.path}" if config.path else f"backbone {config.name} ({config.hub})"
     local = config.path or Path(config.hub).is_dir()
     remedy = "check the folder" if local else "check the network, or give its folder by backbone.path=DIR"
-    return InputError(f"{where}: the {what} cannot be read ({reason}): {remedy}")
+    return InputError(f"{_named(config)}: the {what} cannot be read ({reason}): {remedy}")

@@ -15,14 +15,23 @@ SPECIALS = ("_start_", "_delimiter_", "_classify_")  # GPT-1's names for its sta
 def encode_texts(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each text, without special tokens; a text that spells one ("[SEP]") is read as plain text.
 
-    The texts are shared out among the tokenizer's own threads.
+    A fast tokenizer shares the texts out among its own threads; a tokenizer without a fast version reads one by one.
+
+    Raises:
+        InputError: a text has a word that is not in the vocabulary, which has no token for unknown words.
     """
+    if not tokenizer.is_fast:
+        plain: Any = tokenizer
+        return [plain.convert_tokens_to_ids(plain.tokenize(text, split_special_tokens=True)) for text in texts]
     backend: Any = tokenizer.backend_tokenizer  # pyright: ignore[reportAttributeAccessIssue]
     # As transformers' own call does, which then spends twice the time on what nobody reads: offsets, masks, tokens
     backend.no_truncation()
     backend.no_padding()
     backend.encode_special_tokens = True
-    return [encoded.ids for encoded in backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+    try:
+        return [encoded.ids for encoded in backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+    except Exception as error:  # the Rust library raises plain Exceptions
+        raise InputError(f"the tokenizer of {tokenizer.name_or_path} cannot encode a text: {error}") from error
 
 
 def padding_id(tokenizer: "PreTrainedTokenizerBase") -> int:
