@@ -13,7 +13,7 @@ help: ## list the targets
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,clean,tensorboard,joblib,submitit,optuna]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,clean,tensorboard,joblib,submitit,optuna,xlsx]'
 	touch $@
 
 demo: .venv/installed ## fine-tune mini_gpt, which ships, on the sample data that ship: needs no network, no GPU

@@ -45,6 +45,8 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
             records = load_records(config.task, config.data)
             if accelerator.is_main_process:
                 check_source(folder, records.content, "on other rows")
+                for note in records.notes:
+                    print(note, file=sys.stderr, flush=True)
         run = prepare(config, folder, accelerator, records)  # first, since it finds what is wrong with the config
         if accelerator.is_main_process:
             _print_warnings(run.warnings)

@@ -1,5 +1,6 @@
 """What a command line asks for, checked against the schema and the files of conf/ before Hydra composes it."""
 
+import os
 import re
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -41,9 +42,11 @@ def quote_path(arg: str) -> str:
     """
     key, equals, value = arg.partition("=")
     is_path = key in PATHS or key.startswith("data.files.")
+    if is_path and value.startswith("~"):  # a shell does not expand it after an equals sign
+        value = os.path.expanduser(value)
     written = value.startswith(("'", '"', "choice(")) or value == "null" or "${" in value
     if not (equals and is_path and value) or written:
-        return arg
+        return f"{key}{equals}{value}"
     quote = '"' if "'" in value else "'"
     return f"{key}={quote}{value}{quote}"
 

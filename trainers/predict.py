@@ -17,6 +17,7 @@ from trainers.data.files import read_file
 from trainers.data.readers import check_columns
 from trainers.data.records import load_split
 from trainers.data.split import Split
+from trainers.data.text_files import FileOptions
 from trainers.garbage import search_as_usual
 from trainers.loop import predict
 from trainers.results import Predictions, read_logits
@@ -46,7 +47,7 @@ class Predictor:
             InputError: a column is missing.
         """
         task = task or self.config.task
-        check_columns(task, rows.column_names, name, labelled=False)
+        check_columns(task, rows, name, labelled=False)
         split: Split = encode_split(name, rows, task, self.foundation.encoder(self.config), self.config.task.labels)
         split = share_candidates(self.config, self.task_model, split)
         device = self.accelerator.device
@@ -74,7 +75,7 @@ def predict_new(config: PredictConfig) -> None:
     if config.split is not None:
         rows, name = load_split(predictor.config.task, predictor.config.data, config.split), config.split
     else:
-        rows, name = _rows(config.input or "", predictor.config.task), "input"
+        rows, name = _rows(config, predictor.config.task), "input"
     lines = predictor(rows, name).lines(predictor.config.task.labels)
     if not predictor.accelerator.is_main_process:
         return
@@ -87,8 +88,15 @@ def predict_new(config: PredictConfig) -> None:
         print(f"{n} predictions in {config.output}", file=sys.stderr)
 
 
-def _rows(source: str, task: TaskConfig) -> Dataset:
-    return Dataset.from_list(read_lines(sys.stdin, task)) if source == "-" else read_file(source)
+def _rows(config: PredictConfig, task: TaskConfig) -> Dataset:
+    assert config.input is not None
+    if config.input == "-":
+        return Dataset.from_list(read_lines(sys.stdin, task))
+    notes = list[str]()
+    rows = read_file(config.input, FileOptions(config.encoding, config.delimiter, config.quoting, prefix=""), notes)
+    for note in notes:
+        print(note, file=sys.stderr)
+    return rows
 
 
 def read_lines(stream: TextIO, task: TaskConfig) -> list[dict[str, Any]]:

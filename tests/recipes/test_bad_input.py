@@ -117,7 +117,7 @@ def test_a_mistake_on_the_command_line(command, case):
 
 DATA = {
     "no such file": ("missing.csv", None, [], r"^data.files.train=missing.csv: there is no such file$"),
-    "unknown ending": ("rows.xlsx", "x", [], r"the ending is not one of .csv, .tsv, .jsonl, .json, .parquet$"),
+    "unknown ending": ("rows.doc", "x", [], r"the ending is not one of .csv, .tsv, .jsonl, .ndjson, .json, .parquet, .xlsx \(or"),
     "empty file": ("rows.csv", "", [], r"^data.files.train=rows.csv: the file is empty$"),
     "header only": ("rows.csv", "text,label\n", [], r"rows.csv.* (has no rows|cannot be read)"),
     "missing column": (
@@ -127,17 +127,17 @@ DATA = {
     "missing label column": ("rows.csv", "text,lable\na,x\nb,y\n", [], r"no column 'label'. Did you mean 'lable'\?"),
     "unknown label": (
         "rows.csv", "text,label\na,good\nb,baad\n", ["task.labels=[good,bad]", "data.files.validation=rows.csv"],
-        r"^row train-1 has the label 'baad', which the task does not know. Did you mean 'bad'\? Known: good, bad",
+        r"^line 3 of rows.csv has the label 'baad', which the task does not know. Did you mean 'bad'\? Known: good, bad",
     ),
     "one class": ("rows.csv", "text,label\na,x\nb,x\nc,x\n", [], r"holds 1 distinct labels in the train file"),
     "no text": (
-        "rows.csv", "text,label\na,x\n,y\n", ["data.files.validation=rows.csv"], r"^row train-1 has no text in column 'text'",
+        "rows.csv", "text,label\na,x\n,y\n", ["data.files.validation=rows.csv"], r"^line 3 of rows.csv has no text in column 'text'",
     ),
     "nothing labelled": (
         "rows.csv", "text,label\na,\nb,\n", ["task.labels=[x,y]", "data.files.validation=rows.csv"],
         r"^no train row of single has a label \(column 'label'\)$",
     ),
-    "broken JSON": ("rows.jsonl", '{"text": "a", "label"\n', [], r"^data.files.train=rows.jsonl cannot be read as json: "),
+    "broken JSON": ("rows.jsonl", '{"text": "a", "label"\n', [], r"^data.files.train=rows.jsonl: line 1 is not JSON \("),
     "unknown class weight": (
         "rows.csv", "text,label\na,x\nb,y\nc,x\nd,y\n", ["objective.class_weights={z:2}"],
         r"^objective.class_weights names the label 'z', which does not exist. Known: x, y$",
@@ -160,7 +160,7 @@ def test_a_score_out_of_range(command):
     said = complaint(
         command("task=regression", "data.files.train=rows.csv", "data.files.validation=rows.csv", "backbone=tiny")
     )
-    assert said.startswith("row train-1 has the label 7.5, outside task.score_range=[0, 5]")
+    assert said.startswith("line 3 of rows.csv has the label 7.5, outside task.score_range=[0, 5]")
 
 
 def test_a_bare_number_beside_candidates_in_columns(command):
@@ -169,7 +169,7 @@ def test_a_bare_number_beside_candidates_in_columns(command):
     said = complaint(
         command("task=choice", "data.files.train=rows.csv", "data.files.validation=rows.csv", "backbone=tiny")
     )
-    assert said.startswith("row train-0 has the label '1', which the task does not know.")
+    assert said.startswith("line 2 of rows.csv has the label '1', which the task does not know.")
     assert "choice1, choice2, choice3, choice4" in said
 
 

@@ -26,7 +26,6 @@ from trainers.config import FilesConfig
 from trainers.data import encode, hub, records
 from trainers.data.batches import MOST_PADDING, PACKED_TOKENS, WINDOW, deal, epoch_updates, evaluation_batches
 from trainers.data.encode import encode_records, encode_split
-from trainers.data.files import read_file
 from trainers.data.readers import READERS
 from trainers.data.records import SAMPLE, Records, fingerprints, load_records, load_split
 from trainers.data.tokenizers import SPECIALS, encode_texts
@@ -451,19 +450,6 @@ HARD = [
 ]
 
 
-def test_a_parquet_file_is_not_read_whole(tmp_path, monkeypatch):
-    given = {}
-
-    def load(*args, **options):
-        given.update(options)
-        return Dataset.from_dict({"text": ["a"]})
-
-    monkeypatch.setattr("datasets.load_dataset", load)
-    Dataset.from_dict({"text": ["a"]}).to_parquet(str(tmp_path / "a.parquet"))
-    read_file(str(tmp_path / "a.parquet"))
-    assert given["fragment_scan_options"].pre_buffer is False
-
-
 @pytest.mark.parametrize("backbone", ["tiny", "tiny_bert"])
 @pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])
 def test_every_format_gives_the_same_examples(from_files, encoded, tmp_path, ending, backbone):
@@ -503,7 +489,7 @@ def test_an_empty_label_is_none_in_every_format(from_files, tmp_path, ending):
 def test_a_row_without_text_is_an_input_error(from_files, tmp_path):
     file = write(tmp_path / "train.csv", [*sentences(3), {"text": "", "label": "art"}])
     with pytest.raises(
-        InputError, match=r"^row train-3 has no text in column 'text': fill it in or leave the row out$"
+        InputError, match=r"^line 5 of .*train.csv has no text in column 'text': fill it in or leave the row out$"
     ):
         from_files("single", train=file, validation=file)
 

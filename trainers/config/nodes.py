@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from omegaconf import MISSING
 
 from trainers.choose import choose
+from trainers.config.file_format import check_file_format
 from trainers.config.need import check_seed, need
 from trainers.schedules import SCHEDULES
 
@@ -18,7 +19,7 @@ CANDIDATES: dict[str, None] = dict.fromkeys(("auto", "shared", "separate"))
 
 @dataclass
 class FilesConfig:
-    """The user's own files; CSV, TSV, JSON lines or Parquet, told by the ending."""
+    """The user's own files: .csv, .tsv, .json, .jsonl, .ndjson, .parquet, .xlsx; or a pattern (part-*.csv)."""
 
     train: str | None = None
     validation: str | None = None
@@ -32,6 +33,9 @@ class DataConfig:
     sample: bool = False  # the examples that ship with ablatune
     root: str | None = None  # a folder laid out as the hub is: ROOT/owner/name
     files: FilesConfig = field(default_factory=FilesConfig)
+    encoding: str | None = None  # of the text files: utf-8, cp1252, ...; null: UTF-8, or what the byte order mark says
+    delimiter: str | None = None  # of CSV and TSV: comma, semicolon, tab, bar or a character; null: from the content
+    quoting: str = "auto"  # of CSV and TSV: standard (""), backslash (\\"), none; auto: from the content
     validation_fraction: float = 0.1  # of train, where the source has no validation split
     split_seed: int = 0  # of that cut, and of samples of rows
     train_rows: int | None = None  # a seeded sample of train
@@ -55,6 +59,7 @@ class DataConfig:
         for name in ("train_rows", "eval_rows"):
             rows = getattr(self, name)
             need(rows is None or rows > 0, f"data.{name} is a number of rows, at least 1, got {rows}")
+        check_file_format(self.encoding, self.delimiter, self.quoting, "data.")
         need(
             bool(self.files.train) or not (self.files.validation or self.files.test),
             "data.files.validation and data.files.test go with data.files.train: give that too",

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from trainers.config.file_format import check_file_format
 from trainers.config.need import need
 
 
@@ -12,6 +13,9 @@ class PredictConfig:
     run: str | None = None  # a finished run's folder
     input: str | None = None  # CSV, TSV, JSON lines or Parquet with the task's columns; - reads lines from stdin
     split: str | None = None  # in place of input: a split of the run's own data
+    encoding: str | None = None  # of input: utf-8, cp1252, ...; null: UTF-8, or what the byte order mark says
+    delimiter: str | None = None  # of CSV and TSV: comma, semicolon, tab, bar or a character; null: from the content
+    quoting: str = "auto"  # of CSV and TSV: standard (""), backslash (\\"), none; auto: from the content
     output: str = "-"  # JSON lines; - is stdout
     glue: str | None = None  # the zip to write for gluebenchmark.com
     runs: str | None = None  # a folder with finished runs below it, for glue
@@ -20,6 +24,7 @@ class PredictConfig:
 
     def __post_init__(self) -> None:
         """Either a run and its input, or a zip and its runs."""
+        check_file_format(self.encoding, self.delimiter, self.quoting)
         if self.glue is not None:
             need(self.runs is not None and self.run is None, "glue=FILE.zip goes with runs=DIR, the runs to submit")
         else:

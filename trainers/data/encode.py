@@ -108,7 +108,7 @@ def _encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> Enc
     def write(folder: Path) -> None:
         splits, left_out = records.splits, list[int]()
         for name, rows in splits.items():
-            check_columns(task, rows.column_names, f"the {name} split", labelled=not name.startswith("test"))
+            check_columns(task, rows, f"the {name} split", labelled=not name.startswith("test"))
         labels = with_labels(task, source_names(splits["train"], task), splits["train"], splits.values())
         for name, rows in splits.items():
             of_train = left_out if name == "train" else None

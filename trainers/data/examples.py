@@ -39,7 +39,7 @@ def read_examples(
     Raises:
         InputError: a column is missing, a label unknown, a text empty.
     """
-    check_columns(task, rows.column_names, f"the {name} split", labelled=not name.startswith("test"))
+    check_columns(task, rows, f"the {name} split", labelled=not name.startswith("test"))
     to_label, read = label_reader(task, labels, source_names(rows, task)), READERS[task.reader]
     for i, record in zip(range(len(rows)) if indices is None else indices, rows, strict=True):
         for example in read(cast(Any, record), f"{name}-{i}", task, to_label):

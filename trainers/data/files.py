@@ -1,84 +1,252 @@
-"""The user's own files as data sets."""
+"""The user's own files as data sets.
 
-import csv
+A file is read once: its rows are an Arrow file in the cache, found again by the content and the settings.
+"""
+
+import glob
+import json
+import lzma
+import os
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from heads.errors import InputError
-from trainers.data.cache import datasets_cache
+from trainers.choose import nearest
+from trainers.data.cache import made_once
 from trainers.data.documents import file_hash
+from trainers.data.text_files import COMPRESSED_ENDINGS, FileOptions, read_head
 
 if TYPE_CHECKING:
-    from datasets import Dataset, Features
-    from pyarrow.dataset import ParquetFragmentScanOptions
+    import pyarrow as pa
+    from datasets import Dataset
 
-CSV: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "encoding": "utf-8-sig"}
-FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".csv": ("csv", CSV),
-    ".tsv": ("csv", CSV | {"sep": "\t", "quoting": csv.QUOTE_NONE}),  # a quote in a TSV file is a quote, as in GLUE's
-    ".jsonl": ("json", {}),
-    ".json": ("json", {}),
-    ".parquet": ("parquet", {}),
+    from trainers.data.file_tables import Source
+
+# Bumped when a file's content is read as other rows.
+VERSION = 1
+FILES, ABOUT = "files", "files.json"  # a kind of folder in the cache, and its file beside the tables
+ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx")
+# The first bytes of other formats, and what to do with such a file
+MAGIC = {
+    b"PAR1": "a Parquet file: rename it to end in .parquet",
+    b"PK\x03\x04": "an Excel workbook or a zip file: rename it to end in .xlsx, or unzip it",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook (.xls): save it as .xlsx or CSV",
+    b"%PDF": "a PDF document: save its table as CSV",
 }
+LOOKS_LIKE_JSON = re.compile(r'\s*(\{\s*"|\[\s*[{\[])')
 
 
-def read_file(file: str) -> "Dataset":
-    """The rows of one file of the user's.
+class Prepared(NamedTuple):
+    """Rows on disk by split, and what a reader of the messages should know about how they were read."""
+
+    tables: dict[str, Path]
+    notes: list[str]
+
+
+def read_file(file: str, options: FileOptions | None = None, notes: list[str] | None = None) -> "Dataset":
+    """The rows of one file of the user's; a line on how they were read goes to notes.
 
     Raises:
         InputError: it cannot be read or has no rows.
     """
-    return read_files({"input": Path(file)}, key="")["input"]
+    prepared = prepare_files({"input": file}, options or FileOptions(prefix=""), key="")
+    if notes is not None:
+        notes += prepared.notes
+    return _open(prepared.tables["input"])
 
 
-def read_files(files: dict[str, Path], key: str = "data.files.") -> "dict[str, Dataset]":
-    """Files on disk, by split; each may have its own format. key is the setting that names them.
+def read_files(files: Mapping[str, str], options: FileOptions | None = None) -> "dict[str, Dataset]":
+    """The rows of files by split; a JSON file of several splits, given as train, has those that have no file.
 
     Raises:
         InputError: one is not there, cannot be read or has no rows.
     """
-    from datasets import load_dataset, logging
-    from datasets.exceptions import DatasetGenerationError
+    return {name: _open(table) for name, table in prepare_files(files, options or FileOptions()).tables.items()}
 
-    logging.set_verbosity(logging.CRITICAL)  # what goes wrong is raised as well, and said once
-    splits = {}
+
+def prepare_files(files: Mapping[str, str], options: FileOptions, key: str = "data.files.") -> Prepared:
+    """The rows of files as Arrow files, by split; key is the setting that names the files.
+
+    Raises:
+        InputError: one is not there, cannot be read or has no rows.
+    """
+    found, notes = dict[str, Path](), list[str]()
     for name, file in files.items():
-        if file.suffix not in FORMATS:
-            raise InputError(f"{key}{name}={file}: the ending is not one of {', '.join(FORMATS)}")
-        if not file.is_file():
-            raise InputError(f"{key}{name}={file}: there is no such file")
-        if file.stat().st_size == 0:
-            raise InputError(f"{key}{name}={file}: the file is empty")
-        builder: str = FORMATS[file.suffix][0]
-        options: dict[str, Any] = FORMATS[file.suffix][1]
-        if builder == "csv":
-            options = {**options, "features": _all_text(file, options)}
-        if builder == "parquet":
-            options = {**options, "fragment_scan_options": _row_groups_in_turn()}
-        try:
-            state = datasets_cache(file_hash(str(file)))  # datasets goes by the time alone
-            rows = load_dataset(builder, data_files=str(file), split="train", cache_dir=state, **options)
-        except (DatasetGenerationError, ValueError) as error:
-            reason = "it has no rows" if "no data" in str(error) else str(error.__cause__ or error).splitlines()[0]
-            raise InputError(f"{key}{name}={file} cannot be read as {builder}: {reason}") from error
-        if len(rows) == 0:
-            raise InputError(f"{key}{name}={file}: the file has no rows")
-        splits[name] = rows
-    return splits
+        where = f"{key}{name}={file}"
+        folder = _prepare(file, options, where)
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        tables = {table: folder / f"{table or 'rows'}.arrow" for table in about["tables"]}
+        if "" in tables:
+            found[name] = tables[""]
+        elif name not in tables:
+            raise InputError(
+                f"{where} has the splits {', '.join(tables)}, and not {name}: give a file with its rows alone"
+            )
+        else:
+            found[name] = tables[name]
+            if name == "train":
+                found |= {other: table for other, table in tables.items() if other not in files}
+                about["notes"].append(f"splits {', '.join(tables)}")
+        notes += [f"{where}: {'; '.join(about['notes'])}"] if about["notes"] else []
+    return Prepared(found, notes)
 
 
-def _row_groups_in_turn() -> "ParquetFragmentScanOptions":
-    """Piece by piece, a file of the user's: Arrow's default has all of it in memory at once."""
-    from pyarrow.dataset import ParquetFragmentScanOptions
+def content_hash(file: str) -> str | None:
+    """The hash of a file's content, or of the contents of all files that a pattern matches; None if there is none.
 
-    return ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)
+    Raises:
+        InputError: a file cannot be read.
+    """
+    try:
+        hashes = [file_hash(str(path)) for path in _matches(file) if path.is_file()]
+    except OSError as error:
+        raise InputError(f"{error.filename} cannot be read ({error.strerror})") from error
+    return hashes[0] if len(hashes) == 1 else sha256("".join(hashes).encode()).hexdigest() if hashes else None
 
 
-def _all_text(file: Path, options: dict[str, Any]) -> "Features":
-    """Every column of a CSV or TSV file as text, so that 007 and 1.50 stay what they are; labels are read by name."""
-    from datasets import Features, Value
+def _matches(file: str) -> list[Path]:
+    """A path, with ~ for the home folder, or the files that it matches as a pattern, sorted."""
+    expanded = os.path.expanduser(file)
+    if os.path.lexists(expanded) or not glob.has_magic(expanded):
+        return [Path(expanded)]
+    return [Path(path) for path in sorted(glob.glob(expanded, recursive=True))]
 
-    with file.open(encoding="utf-8-sig", newline="", errors="replace") as stream:
-        quoting = options.get("quoting", csv.QUOTE_MINIMAL)
-        header = next(csv.reader(stream, delimiter=options.get("sep", ","), quoting=quoting), [])
-    return Features({name: Value("string") for name in header})
+
+def _prepare(file: str, options: FileOptions, where: str) -> Path:
+    """The folder in the cache with the rows of a file, or of all files that a pattern matches."""
+    from trainers.data.file_tables import Source
+
+    paths = _matches(file)
+    if not paths:
+        raise InputError(f"{where}: no file matches the pattern")
+    for path in paths:
+        _check_there(path, where)
+    endings = sorted({_ending(path, where) for path in paths})
+    if len(endings) > 1:
+        raise InputError(f"{where} matches files that end in {' and '.join(endings)}: give files of one format")
+    try:
+        hashes = [file_hash(str(path)) for path in paths]
+    except OSError as error:
+        raise InputError(f"{where} cannot be read ({error.strerror})") from error
+    names = [file] if len(paths) == 1 else [str(path) for path in paths]
+    sources = [Source(path, name) for path, name in zip(paths, names, strict=True)]
+    settings = [options.encoding, options.delimiter, options.quoting, options.prefix]
+    content = [VERSION, endings, list(zip(names, hashes, strict=True)), settings]
+    return made_once(None, FILES, content, lambda new: _write(new, sources, endings[0], options, where), _is_whole)
+
+
+def _check_there(path: Path, where: str) -> None:
+    if path.is_dir():
+        raise InputError(f"{where} is a folder: give a file, or a pattern such as {path}/*.csv")
+    if not path.exists():
+        close = nearest(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
+        raise InputError(f"{where}: there is no such file{'.' + close if close else ''}")
+    if not path.is_file():
+        raise InputError(f"{where} is not a regular file: copy its content to a file")
+
+
+def _ending(path: Path, where: str) -> str:
+    """The ending that names the format, in small letters and without that of compression."""
+    name = path.name.lower()
+    for compressed in COMPRESSED_ENDINGS:
+        name = name.removesuffix(compressed)
+    ending = Path(name).suffix
+    if ending not in ENDINGS:
+        raise InputError(
+            f"{where}: the ending is not one of {', '.join(ENDINGS)} (or one of these and "
+            f"{', '.join(COMPRESSED_ENDINGS)})"
+        )
+    return ending
+
+
+def _write(folder: Path, sources: "list[Source]", ending: str, options: FileOptions, where: str) -> None:
+    """Write each table of the files, and the notes."""
+    import pyarrow as pa
+
+    from trainers.data.file_tables import TABLES
+
+    notes = list[str]()
+    with _faults(where):
+        for source in sources:
+            _check_content(source, ending)
+        tables = TABLES[ending](sources, ending, options, notes)
+    for name, table in tables.items():
+        n_rows = 0
+        with (
+            pa.OSFile(str(folder / f"{name or 'rows'}.arrow"), "wb") as sink,
+            pa.ipc.new_stream(sink, table.schema) as writer,
+        ):
+            for batch in _guarded(table.batches, where):
+                writer.write_batch(batch)
+                n_rows += batch.num_rows
+        if not n_rows:
+            raise InputError(f"{where}: the file has no rows{f' in {name}' if name else ''}")
+    about = {"tables": list(tables), "notes": list(dict.fromkeys(notes))}
+    (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+
+
+def _check_content(source: "Source", ending: str) -> None:
+    """Make sure that the content is not of another format than the name says.
+
+    Raises:
+        InputError: it is.
+    """
+    head = read_head(source.path)
+    kind = next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), None)
+    if kind is not None and {".parquet": b"PAR1", ".xlsx": b"PK\x03\x04"}.get(ending, b"-") != head[:4]:
+        raise InputError(f"{source.name} is {kind}")
+    if not head:
+        raise InputError("the file is empty")
+    text = head.replace(b"\0", b"").decode("utf-8", errors="ignore").lstrip("\ufeff").lstrip()
+    is_json = LOOKS_LIKE_JSON.match(text)
+    if ending in (".csv", ".tsv") and is_json:
+        raise InputError("the content is JSON: rename the file to end in .jsonl (an object in each line) or .json")
+    if ending in (".json", ".jsonl", ".ndjson") and text[:1] not in ("", "{", "["):
+        raise InputError(
+            f"JSON rows begin with {{ or [, and the content begins with {text[:30]!r}: a CSV file's name ends in .csv"
+        )
+
+
+def _is_whole(folder: Path) -> bool:
+    if not (folder / ABOUT).is_file():
+        return False
+    tables = json.loads((folder / ABOUT).read_text(encoding="utf-8"))["tables"]
+    return all((folder / f"{table or 'rows'}.arrow").is_file() for table in tables)
+
+
+@contextmanager
+def _faults(where: str) -> Iterator[None]:
+    """Errors of a file that cannot be read, as an InputError with the file's name."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    except (EOFError, zlib.error, lzma.LZMAError) as error:
+        raise InputError(f"{where} is truncated or damaged ({_first_line(error)}): copy it again") from error
+    except (OSError, ValueError, OverflowError, RecursionError, MemoryError, NotImplementedError) as error:
+        raise InputError(f"{where} cannot be read ({_first_line(error)})") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _guarded(batches: "Iterator[pa.RecordBatch]", where: str) -> "Iterator[pa.RecordBatch]":
+    """The batches; only what goes wrong in reading them is the file's fault."""
+    while True:
+        with _faults(where):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
+
+
+def _open(table: Path) -> "Dataset":
+    from datasets import Dataset
+
+    return Dataset.from_file(str(table))

@@ -5,15 +5,19 @@ several questions on one article, Story Cloze four sentences and two endings, DP
 """
 
 import re
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from heads.errors import InputError
 from heads.example import Example
 from trainers.choose import choose, nearest
 from trainers.config import TaskConfig
+from trainers.data.column_types import check_types
 from trainers.data.labels import ToLabel
 from trainers.data.origins import row_name, visible
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 Record = dict[str, Any]
 Reader = Callable[[Record, str, TaskConfig, ToLabel], list[Example]]
@@ -210,13 +214,13 @@ READERS: dict[str, Reader] = {
 }
 
 
-def check_columns(task: TaskConfig, found: Iterable[str], where: str, labelled: bool) -> None:
-    """Make sure that the reader finds its columns before a row is read.
+def check_columns(task: TaskConfig, rows: "Dataset", where: str, labelled: bool) -> None:
+    """Make sure that the reader finds its columns, and can read their types, before a row is read.
 
     Raises:
-        InputError: a column is missing; the message names the nearest and the setting that changes it.
+        InputError: a column is missing, or holds what is no text and no label; the message names the setting.
     """
-    found = visible(found)
+    found = visible(rows.column_names)
     wanted: dict[str, str]
     if task.reader == "race":
         wanted = {"article": "", ("questions" if "questions" in found else "question"): "", "options": ""}
@@ -236,3 +240,5 @@ def check_columns(task: TaskConfig, found: Iterable[str], where: str, labelled: 
                 f"{where} has no column '{column}'.{nearest(column, found)} It has: {', '.join(found)}"
                 + (f" ({key} names the column)" if key else "")
             )
+    list_column = task.choices[0] if len(task.choices) == 1 else None
+    check_types(rows.features, {c: k for c, k in wanted.items() if k} | {task.label: "task.label"}, list_column, where)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from heads.errors import InputError
 from trainers.config import DataConfig, TaskConfig
 from trainers.data.cache import made_once, place
-from trainers.data.documents import file_hash
-from trainers.data.files import read_files
+from trainers.data.files import content_hash, prepare_files, read_files
 from trainers.data.hub import hub_origin, origin_of_read, read_hub, splits_of_source, warnings_of_hub
+from trainers.data.text_files import FileOptions
 from trainers.shared import once, same
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SAMPLE = Path(__file__).parent / "sample"
 # Bumped when the same source is read as other rows, so that what an older version noted is not found again.
-VERSION = 2
+VERSION = 3
 READ, NOTE = "rows", "rows.json"  # a kind of folder in the cache, and its file
 
 
@@ -35,6 +35,7 @@ class Records:
     cut: str | None = None  # how validation was cut from train, where the source has none
     files: dict[str, str] = field(default_factory=dict)  # the hashes of the user's own files, by split
     warnings: list[str] = field(default_factory=list)  # about the source, one line each
+    notes: list[str] = field(default_factory=list)  # a line for each of these files that was not read as usual
 
     @cached_property
     def splits(self) -> "dict[str, Dataset]":
@@ -74,14 +75,14 @@ def _records(task: TaskConfig, data: DataConfig) -> Records:
             return _complete(task, data, splits, source.name)[0]
 
         note = json.loads((noted / NOTE).read_text())
-        return Records(source.name, read_again, noted.name, note["cut"], files, note["warnings"])
+        return Records(source.name, read_again, noted.name, note["cut"], files, note["warnings"], source.notes())
     splits = source.read()
     origin, warnings = source.origin_of(splits), source.warnings_of(splits)
     splits, cut = _complete(task, data, splits, source.name)
     if origin is None:
-        return Records(source.name, lambda: splits, fingerprints(splits), cut, files, warnings)
+        return Records(source.name, lambda: splits, fingerprints(splits), cut, files, warnings, source.notes())
     noted = made_once(None, READ, [VERSION, origin, drawn], lambda new: _note(new, cut, warnings), _is_whole)
-    return Records(source.name, lambda: splits, noted.name, cut, files, warnings)
+    return Records(source.name, lambda: splits, noted.name, cut, files, warnings, source.notes())
 
 
 def _note(folder: Path, cut: str | None, warnings: list[str]) -> None:
@@ -107,7 +108,7 @@ def load_scored(task: TaskConfig, data: DataConfig, wanted: list[str] | None) ->
         splits = source.read()
         if "train" in splits and not (wanted and splits.keys() >= set(wanted)):
             splits, cut = _complete(task, data, splits, source.name)
-        return Records(source.name, lambda: splits, fingerprints(splits), cut, file_hashes(data))
+        return Records(source.name, lambda: splits, fingerprints(splits), cut, file_hashes(data), notes=source.notes())
 
     return once("scored records", lambda: [asdict(task), asdict(data), wanted], read, copy=same)
 
@@ -133,20 +134,27 @@ class Source(NamedTuple):
     origin: Callable[[], list[Any] | None]
     origin_of: "Callable[[dict[str, Dataset]], list[Any] | None]"
     warnings_of: "Callable[[dict[str, Dataset]], list[str]]" = lambda splits: []
+    notes: Callable[[], list[str]] = list
 
 
 def _source(task: TaskConfig, data: DataConfig) -> Source:
     if data.sample or data.files.train:
         if data.sample:
-            files = {path.stem: path for path in sorted((SAMPLE / task.name).glob("*.jsonl"))}
+            files = {path.stem: str(path) for path in sorted((SAMPLE / task.name).glob("*.jsonl"))}
         else:
-            files = {name: Path(file) for name, file in asdict(data.files).items() if file}
+            files = {name: file for name, file in asdict(data.files).items() if file}
         if not files:
             raise InputError(f"no sample data ships for {task.name}: use the hub, data.root or data.files.train")
-        there = {name: file for name, file in files.items() if file.is_file()}
-        hashes = [[name, file.suffix, file_hash(str(file))] for name, file in there.items()]
-        name = "sample" if data.sample else "files"
-        return Source(name, lambda: read_files(files), lambda: hashes, lambda splits: hashes)
+        options = FileOptions(data.encoding, data.delimiter, data.quoting)
+        origin = [[name, Path(file).suffix, content_hash(file)] for name, file in files.items()]
+        origin.append([options.encoding, options.delimiter, options.quoting])
+        return Source(
+            "sample" if data.sample else "files",
+            lambda: read_files(files, options),
+            lambda: origin,
+            lambda splits: origin,
+            notes=lambda: prepare_files(files, options).notes,
+        )
     if task.hub is None:
         raise InputError(
             f"task={task.name} has no dataset of its own: give data.files.train=FILE, task.hub=OWNER/NAME or "
@@ -201,7 +209,8 @@ def _complete(
 
 def file_hashes(data: DataConfig) -> dict[str, str]:
     """The hash of each of the user's own files that is there, by split."""
-    return {name: file_hash(file) for name, file in asdict(data.files).items() if file and Path(file).is_file()}
+    hashes = {name: content_hash(file) for name, file in asdict(data.files).items() if file}
+    return {name: hashed for name, hashed in hashes.items() if hashed is not None}
 
 
 def load_split(task: TaskConfig, data: DataConfig, name: str) -> "Dataset":

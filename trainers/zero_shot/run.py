@@ -1,5 +1,6 @@
 """recipes/zero_shot.py: stage 0 alone, in a folder of its own."""
 
+import sys
 from typing import Any
 
 from heads.errors import InputError
@@ -24,6 +25,9 @@ def zero_shot(config: FinetuneConfig) -> dict[str, Any]:
             if accelerator.is_main_process:
                 (folder / STAGE_ZERO).unlink(missing_ok=True)
             records = load_scored(config.task, config.data, config.zero_shot.splits)
+            if accelerator.is_main_process:
+                for note in records.notes:
+                    print(note, file=sys.stderr, flush=True)
         found = stage_zero(config, folder, accelerator, records)
         if found["method"] == "none":
             raise InputError(f"there is no zero-shot evaluation of {config.backbone.name}: {found['reason']}")

@@ -1,0 +1,154 @@
+"""The delimiter and quoting of CSV and TSV files, found from their content; what is ambiguous is an error."""
+
+import re
+from itertools import islice
+
+from heads.errors import InputError
+from trainers.config.file_format import DELIMITERS
+from trainers.data.delimited import DelimitedFile, Header, misfit, parse
+from trainers.data.text_files import FileOptions, TextFile
+
+NAMES = {character: name for name, character in DELIMITERS.items()}
+SAMPLE = 1000  # lines from which the delimiter is found
+SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # Excel's, above the header
+
+
+def find_dialect(file: TextFile, ending: str, options: FileOptions, notes: list[str]) -> DelimitedFile:
+    """The delimiter and quoting of a file, from its content unless options say them.
+
+    Raises:
+        InputError: they are ambiguous, or a row does not have the header's fields.
+    """
+    usual = "\t" if ending == ".tsv" else ","
+    first = next(iter(file.lines()), "")
+    stated = SEPARATOR_LINE.fullmatch(first)
+    skipped = int(stated is not None)
+    if options.delimiter is not None:
+        delimiter = DELIMITERS.get(options.delimiter, options.delimiter)
+    elif stated is not None:
+        delimiter = stated[1]
+    else:
+        delimiter = _find_delimiter(file, usual, options)
+    if delimiter != usual and options.delimiter is None:
+        notes.append(f"delimiter {NAMES.get(delimiter, repr(delimiter))}")
+    found = _find_quoting(file, delimiter, skipped, options, notes)
+    header = found.header
+    if found.problem is not None:
+        raise InputError(f"{found.problem}: {_remedy(found, options)}")
+    for index in header.unnamed:
+        notes.append(f"column {index + 1} has no name and is ignored")
+    return found
+
+
+def _remedy(found: DelimitedFile, options: FileOptions) -> str:
+    name = NAMES.get(found.delimiter, "delimiter")
+    if found.quoting == "none":
+        return f"mend the rows; if the file has fields in quotes, set {options.prefix}quoting=standard"
+    return (
+        f"put a field that holds a {name}, a quote or a line break in quotes, and double the quotes inside it "
+        f"({options.prefix}quoting=none reads quotes as text)"
+    )
+
+
+def _find_delimiter(file: TextFile, usual: str, options: FileOptions) -> str:
+    """The delimiter that splits the header, and gives each row of a sample as many fields."""
+    lines = list(islice(file.lines(), SAMPLE))
+    splits = {delimiter: _fits(lines, delimiter) for delimiter in DELIMITERS.values()}
+    candidates = {delimiter: fits for delimiter, fits in splits.items() if fits is not None}
+    if list(candidates) in ([], [usual]):
+        return usual
+    fitting = [delimiter for delimiter, fits in candidates.items() if fits]
+    if len(fitting) == 1:
+        return fitting[0]
+    if not fitting and usual in candidates:
+        return usual
+    if not fitting and len(candidates) == 1 and not _is_one_column(lines, usual):
+        return next(iter(candidates))
+    if not fitting:
+        return usual
+    raise InputError(
+        f"fields may be separated by {' or '.join(NAMES[one] for one in fitting)}: set "
+        f"{options.prefix}delimiter={NAMES[fitting[0]]} (or {', '.join(NAMES[one] for one in fitting[1:])})"
+    )
+
+
+def _fits(lines: list[str], delimiter: str) -> bool | None:
+    """Whether rows of a sample have as many fields as the header; None if the header has one field."""
+    found = []
+    for quoting in ("standard", "none"):
+        rows: list[list[str]] = []
+        try:
+            rows.extend(fields for _, fields in parse(lines, delimiter, quoting))
+        except InputError:
+            if len(lines) < SAMPLE:
+                continue  # otherwise the sample may end inside of quotes
+        if len(lines) == SAMPLE:
+            rows = rows[:-1]
+        if rows and len(rows[0]) > 1:
+            found.append(
+                all(misfit(row, _counts(rows[0])) is None for row in rows[1:] if len(row) > 1 or row[0].strip())
+            )
+    return any(found) if found else None
+
+
+def _counts(header: list[str]) -> Header:
+    """How many fields rows below a header may have; its names are not checked."""
+    named = [index for index, name in enumerate(header) if name.strip()]
+    return Header([], len(header), named[-1] + 1 if named else len(header), [])
+
+
+def _is_one_column(lines: list[str], delimiter: str) -> bool:
+    return not any(delimiter in line for line in lines)
+
+
+def _find_quoting(
+    file: TextFile, delimiter: str, skipped: int, options: FileOptions, notes: list[str]
+) -> DelimitedFile:
+    """The file with the quoting that its content has."""
+    if options.quoting != "auto":
+        return DelimitedFile(file, delimiter, options.quoting, skipped)
+    standard, none = (DelimitedFile(file, delimiter, quoting, skipped) for quoting in ("standard", "none"))
+    if delimiter != "\t":
+        if standard.problem is None or standard.quotes_header or none.problem is not None:
+            return standard
+        notes.append("quotes are read as text")
+        return none
+    if not any(line.startswith('"') or '\t"' in line for line in file.lines()):
+        return none
+    if standard.quotes_header or (standard.problem is None and none.problem is not None):
+        notes.append("fields in quotes")
+        return standard
+    if standard.problem is not None or not _has_doubled_quotes(none):
+        if standard.problem is None:
+            _check_columns_in_quotes(none, options)
+        return none
+    notes.append("fields in quotes")
+    return standard
+
+
+def _in_quotes(field: str) -> bool:
+    return len(field) > 1 and field.startswith('"') and field.endswith('"')
+
+
+def _has_doubled_quotes(none: DelimitedFile) -> bool:
+    """Whether a field in quotes has quotes inside; those are doubled, or the file had no standard quoting."""
+    return any(_in_quotes(field) and '""' in field[1:-1] for _, fields in none.rows() for field in fields)
+
+
+def _check_columns_in_quotes(none: DelimitedFile, options: FileOptions) -> None:
+    """Make sure that no column has all its fields in quotes: they could be the file's or the text's.
+
+    Raises:
+        InputError: a column has.
+    """
+    n_filled, n_quoted = [0] * none.header.n_fields, [0] * none.header.n_fields
+    for _, fields in none.rows():
+        for index, field in enumerate(fields):
+            n_filled[index] += bool(field)
+            n_quoted[index] += _in_quotes(field)
+    for name, index in none.header.columns:
+        if n_filled[index] == n_quoted[index] > 1:
+            raise InputError(
+                f"all fields of column '{name}' are in quotes: set {options.prefix}quoting=standard to remove the "
+                f"quotes, or {options.prefix}quoting=none if they are part of the text"
+            )
