@@ -150,7 +150,8 @@ def _finish(run: Run, records: Records, zero_shot: dict[str, Any], baselines: Ba
             run.training.model = accelerator.prepare_model(load_kept(folder, run.config)[0], evaluation_mode=True)
         predictions = [predict_split(run, run.splits[name]) for name in rest]
         scores |= {one.split.name: found for one in predictions if (found := one.scores(run.config.task.metrics))}
-    result = _result(run, records, scores) | {"zero_shot": zero_shot, "baselines": baselines}
+    ties = run.selection.ties | {one.split.name: int(one.tied.sum()) for one in predictions}
+    result = _result(run, records, scores) | {"ties": ties, "zero_shot": zero_shot, "baselines": baselines}
     if accelerator.is_main_process:
         with (folder / KEPT_PREDICTIONS).open(encoding="utf-8") as kept:
             lines = (line for one in predictions for line in one.lines(run.labels))

@@ -32,6 +32,7 @@ class Selection:
     epoch: int = 0
     best: float = math.nan  # of the primary metric, over the epochs so far
     worse_epochs: int = 0
+    ties: dict[str, int] = field(default_factory=dict)  # rows of each split with several best classes
     collapsed: str | None = None  # in words, where the model kept predicts one thing for all
     last_task_loss: float = math.inf  # mean training loss of the last whole or partial epoch
 
@@ -119,6 +120,7 @@ def _end_epoch(run: Run) -> None:
     run.holds_kept = better or run.config.train.select == "last"
     if run.holds_kept:
         selection.scores, selection.epoch = scores, progress.epoch + 1
+        selection.ties = {name: int(one.tied.sum()) for name, one in found.items()}
         selection.collapsed = one_prediction(next(iter(found.values())))
         state = whole_state(accelerator, run.training.model)
         if accelerator.is_main_process:

@@ -17,22 +17,38 @@ from trainers.config import FinetuneConfig, TaskConfig
 from trainers.data.split import Split
 from trainers.metrics import score
 from trainers.runs import write_text
+from trainers.ties import break_ties, score_classes, tied_rows, top_classes
 
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "peft", "tokenizers", "scipy", "numpy")
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """A split's predictions: class indices (N,) or scores (N,), and probabilities (N, K) where there are classes."""
+    """A split's predictions: class indices (N,) or scores (N,), and probabilities (N, K) where there are classes.
+
+    top has the classes with the highest logit, (N, K) booleans; where there are several, values has one of them.
+    """
 
     split: Split
     values: np.ndarray
     probabilities: np.ndarray | None
+    top: np.ndarray | None = None
 
     def scores(self, metrics: list[str]) -> dict[str, float]:
-        """The metrics over the labelled rows; empty where no row has a label."""
-        true = true_labels(self.split)
-        return score(metrics, self.values[self.split.labelled], true) if len(true) else {}
+        """The metrics over the labelled rows; empty where no row has a label. Ties count as trainers/ties.py says."""
+        true, labelled = true_labels(self.split), self.split.labelled
+        if not len(true):
+            return {}
+        return (
+            score(metrics, self.values[labelled], true)
+            if self.top is None
+            else score_classes(metrics, self.top[labelled], true)
+        )
+
+    @property
+    def tied(self) -> np.ndarray:
+        """Whether several classes have a row's highest logit, (N,)."""
+        return np.zeros(len(self.values), dtype=bool) if self.top is None else tied_rows(self.top)
 
     def lines(self, labels: list[str]) -> Iterator[str]:
         """One JSON line for each row: its name, label, prediction and probabilities by label name."""
@@ -42,9 +58,12 @@ class Predictions:
                 return None
             return labels[int(value)] if self.probabilities is not None else round(float(value), 6)
 
+        tied_N = self.tied
         for i, (guid, label) in enumerate(self.split.named()):
             row = {"split": self.split.name, "index": i, "guid": guid, "label": named(label)}
             row["prediction"] = named(self.values[i])
+            if self.top is not None and tied_N[i]:
+                row["tied"] = [labels[c] for c in np.flatnonzero(self.top[i])]
             if self.probabilities is not None:
                 each = zip(labels, self.probabilities[i].tolist(), strict=False)
                 row["probabilities"] = {name: round(p, 6) for name, p in each}
@@ -84,14 +103,18 @@ def read_logits(config: FinetuneConfig, split: Split, logits: np.ndarray) -> Pre
         least, greatest = config.task.score_range
         levels = np.linspace(least, greatest, logits.shape[1])
         return Predictions(split, probabilities @ levels, None)
-    return Predictions(split, logits.argmax(axis=1), probabilities)
+    top = top_classes(logits)
+    return Predictions(split, break_ties(top)[0], probabilities, top)
 
 
 def one_prediction(predictions: Predictions) -> str | None:
     """In words, that one class (or one score) is predicted for a split that holds several; else None."""
-    if len(np.unique(true_labels(predictions.split))) > 1 and float(np.ptp(predictions.values)) < 1e-6:
-        return f"one prediction for all {len(predictions.values)} rows of {predictions.split.name}"
-    return None
+    if len(np.unique(true_labels(predictions.split))) < 2:
+        return None
+    where, top = f"all {len(predictions.values)} rows of {predictions.split.name}", predictions.top
+    if top is not None and tied_rows(top).all() and (top == top[0]).all():
+        return f"the same classes are tied in {where}"
+    return f"one prediction for {where}" if float(np.ptp(predictions.values)) < 1e-6 else None
 
 
 def at_chance(train_loss: float, n_labels: int) -> str | None:

@@ -149,11 +149,15 @@ def _zero_shot_lines(zero_shot: dict[str, Any]) -> list[str]:
         f"{each['scored']} {name}" + (f" (a sample of {each['of']})" if each["scored"] < each["of"] else "")
         for name, each in zero_shot["rows"].items()
     )
+    tied = {name: sum(each) for name, each in zero_shot["ties"].items() if any(each)}
     lines = [
         f"zero-shot: {zero_shot['method']}, {zero_shot['normalization']}, "
         f"{n} template{'s' if n > 1 else ''} (version {zero_shot['template_version']}); rows: {rows}; "
         f"{zero_shot['examples_per_second']:.1f} examples/s"
     ]
+    if tied:
+        each = ", ".join(f"{count} of {n * zero_shot['rows'][name]['scored']} {name}" for name, count in tied.items())
+        lines.append(f"zero-shot ties between best candidates: {each}; a tie among k counts 1/k in accuracy")
     if n > 1 and zero_shot["spread"]:
         split = next(iter(zero_shot["spread"]))
         metric = zero_shot["primary"]
@@ -176,6 +180,8 @@ def _train_lines(result: dict[str, Any]) -> list[str]:
         f"{100 * train['padding_fraction']:.1f} % padding",
         f"rows: {rows} ({data['source']}); cut to fit the context: {sum(data['cut_examples'].values())}",
     ]
+    if tied := ", ".join(f"{count} of {data['rows'][name]} {name}" for name, count in result["ties"].items() if count):
+        lines.append(f"ties between best classes: {tied} rows; a tie among k classes counts 1/k in accuracy")
     if left_out := data["unlabelled_train_rows_left_out"]:
         lines.append(f"train rows without a label, left out: {left_out}")
     if result["degenerate"]:

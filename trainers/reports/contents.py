@@ -10,7 +10,7 @@ from heads.errors import InputError
 from trainers.config import SEEDS
 from trainers.metrics import GLUE_TASKS
 from trainers.reports import tables
-from trainers.reports.notes import degenerate_runs, glue_notes, mixed_origins, without_reference
+from trainers.reports.notes import degenerate_runs, glue_notes, mixed_origins, ties, without_reference
 from trainers.reports.paper import GLUE_SCORES, GPT1
 from trainers.reports.scores import NAN, CellScore, baselines, told_apart
 from trainers.reports.tables import Column, Row, Shown, Table, in_percent
@@ -78,6 +78,7 @@ def scores_table(scores: Sequence[CellScore]) -> Table:
     ]
     notes = [
         *degenerate_runs(scores),
+        *ties(scores),
         "Mean over seeds, in percent, on the split that chose the model. Intervals are Student's, over seeds and "
         "examples together; of a single seed the bootstrap's over examples alone, which says nothing of other seeds.",
         "A cell is better or worse than its reference (bold) where the interval of the difference excludes 0 and the "

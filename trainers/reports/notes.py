@@ -29,6 +29,21 @@ def degenerate_runs(scores: Sequence[CellScore]) -> list[str]:
     return [f"Warning: {n} of {n_runs} runs learned nothing (degenerate), and count in every mean: {said}."]
 
 
+def ties(scores: Sequence[CellScore]) -> list[str]:
+    """A line that names the cells with exact ties between the best classes of a row, if any."""
+    named = []
+    for score in scores:
+        results = [run.result for run in score.cell.runs]
+        tuned = sum(result.get("ties", {}).get(score.split) or 0 for result in results)
+        asked = sum(sum(result.get("zero_shot", {}).get("ties", {}).get(score.split, ())) for result in results)
+        parts = [f"{n} {kind}" for n, kind in ((tuned, "fine-tuned"), (asked, "zero-shot")) if n]
+        if parts:
+            named.append(f"{score.task}, {score.name} ({', '.join(parts)} predictions)")
+    if not named:
+        return []
+    return [f"Ties between the best classes count 1/k in accuracy, and as random choices elsewhere: {_first(named)}."]
+
+
 def without_reference(scores: Sequence[CellScore]) -> list[str]:
     """A line for each task with several tuned cells and nothing that they can be compared with."""
     tuned = [score for score in scores if math.isfinite(score.mean)]

@@ -3,18 +3,20 @@
 # N examples, C candidates
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from accelerate import Accelerator
 
 from heads.candidates import Candidates
+from heads.errors import InputError
 from heads.example import Example
 from heads.prompts import ANSWER, Template, candidates
 from heads.zero_shot import NORMALIZATIONS, LogProbs, expected_level, fit_threshold
 from trainers.config import PromptConfig, TaskConfig
 from trainers.data.prompts import Prompter
-from trainers.metrics import METRICS
+from trainers.metrics import METRICS, score
+from trainers.ties import break_ties, resampled, score_classes, tied_rows, top_classes
 from trainers.zero_shot.scoring import Scorer, score_items
 
 
@@ -22,12 +24,36 @@ from trainers.zero_shot.scoring import Scorer, score_items
 class Answers:
     """What one template gives on one split, by normalization; pmi is left out where it has no meaning.
 
-    scores are (N, C), predictions class indices or scores (N,). n_cut counts the examples whose texts were cut.
+    scores are (N, C), predictions class indices or scores (N,). top has the classes with the highest score, (N, C)
+    booleans; it is empty for a task of scores and where a threshold decides. n_cut counts the examples whose texts were
+    cut.
     """
 
     scores: dict[str, np.ndarray]
     predictions: dict[str, np.ndarray]
     n_cut: int
+    top: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def metrics(self, names: list[str], normalization: str, rows: list[int], true: np.ndarray) -> dict[str, float]:
+        """The named metrics of some rows under a normalization; ties count as trainers/ties.py says."""
+        if normalization in self.top:
+            return score_classes(names, self.top[normalization][rows], true)
+        return score(names, self.predictions[normalization][rows], true)
+
+    def resampled(
+        self, metric: str, normalization: str, rows: list[int], true: np.ndarray
+    ) -> Callable[[np.ndarray], float]:
+        """A metric of some rows as a function of those that a bootstrap has drawn."""
+        if normalization in self.top:
+            return resampled(metric, self.top[normalization][rows], true)
+        predictions = self.predictions[normalization][rows]
+        return lambda drawn: METRICS[metric](predictions[drawn], true[drawn])
+
+    def tied(self, normalization: str) -> np.ndarray:
+        """Whether several classes of an example have the highest score, (N,)."""
+        if normalization in self.top:
+            return tied_rows(self.top[normalization])
+        return np.zeros(len(self.predictions[normalization]), dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -68,9 +94,13 @@ class Asker:
     ) -> Answers:
         """Answers to a prompt; thresholds, by normalization, are those of a prompt that has them."""
         scores, n_cut = self.scores(prompt, examples, desc)
-        return Answers(
-            scores, {name: self._predict(prompt, one, thresholds.get(name)) for name, one in scores.items()}, n_cut
-        )
+        by_class = not self.task.regression and not thresholds
+        top = {name: top_classes(one) for name, one in scores.items()} if by_class else {}
+        predictions = {
+            name: break_ties(top[name])[0] if by_class else self._predict(prompt, one, thresholds.get(name))
+            for name, one in scores.items()
+        }
+        return Answers(scores, predictions, n_cut, top)
 
     def thresholds(self, prompt: PromptConfig, train: Sequence[Example], desc: str | None) -> dict[str, float]:
         """The threshold under each normalization that is best, by the primary metric, on labelled train examples."""
@@ -82,9 +112,7 @@ class Asker:
     def _predict(self, prompt: PromptConfig, scores: np.ndarray, threshold: float | None) -> np.ndarray:
         if threshold is not None:
             return (scores[:, 0] >= threshold).astype(int)
-        if self.task.regression:
-            return expected_level(scores, np.array([float(level) for level in prompt.words]))
-        return scores.argmax(axis=1)
+        return expected_level(scores, np.array([float(level) for level in prompt.words]))
 
     def _prompter(self, prompt: PromptConfig) -> Prompter:
         words: list[str] = []
@@ -95,7 +123,13 @@ class Asker:
         return Prompter(self.tokenizer, self.n_ctx, template, self.task.texts, words, chat=self.method == "chat")
 
     def _total(self, items: Sequence, desc: str | None) -> tuple[np.ndarray, np.ndarray]:
-        return score_items(self.accelerator, self.scorer, items, max_tokens=self.max_tokens, desc=desc)
+        found = score_items(self.accelerator, self.scorer, items, max_tokens=self.max_tokens, desc=desc)
+        if n := int(np.isnan(found[0]).any(axis=1).sum()):
+            raise InputError(
+                f"the model's log-probabilities are not numbers (NaN) for {n} of {len(items)} prompts in "
+                f"{self.accelerator.mixed_precision} precision: use mixed_precision=bf16 or no, or zero_shot=none"
+            )
+        return found
 
     def _unconditional(
         self, prompter: Prompter, examples: Sequence[Example], shape: tuple[int, ...], desc: str | None

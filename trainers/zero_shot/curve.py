@@ -11,7 +11,6 @@ from trainers.choose import choose
 from trainers.config import CurveConfig, DataConfig, TaskConfig, ZeroShotConfig
 from trainers.data.records import load_scored
 from trainers.data.tokenizers import padding_id
-from trainers.metrics import score
 from trainers.overrides import CONF
 from trainers.zero_shot.answers import Asker
 from trainers.zero_shot.baselines import chance
@@ -44,7 +43,7 @@ class Curve:
         metric = "spearman" if "spearman" in task.metrics else task.primary
         normalization = "sum" if task.regression else "token_mean"
         rows, true = sample.labelled, sample.references
-        each = [score([metric], one.predictions[normalization][rows], true)[metric] for one in answers[sample.name]]
+        each = [one.metrics([metric], normalization, rows, true)[metric] for one in answers[sample.name]]
         found = sum(each) / len(each)
         n_candidates = [len(sample.examples[i].choices) or len(task.labels) for i in rows]
         guess = chance([metric], true.tolist(), n_candidates)[metric]

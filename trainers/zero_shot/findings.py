@@ -10,7 +10,7 @@ import numpy as np
 from heads.errors import InputError
 from heads.example import Example
 from trainers.config import PromptConfig, TaskConfig
-from trainers.metrics import METRICS, score
+from trainers.metrics import METRICS
 from trainers.statistics.intervals import bootstrap_interval
 from trainers.zero_shot.answers import Answers, has_threshold
 from trainers.zero_shot.baselines import chance, majority
@@ -61,6 +61,7 @@ def said_once(
         "normalizations": {},
         "rows": {},
         "cut_examples": {},
+        "ties": {},
     }
 
 
@@ -72,34 +73,37 @@ def add_split(
     Raises:
         InputError: a template gives no scores under the normalization that was asked for.
     """
-    name, rows, true = sample.name, sample.labelled, sample.references
+    name, rows, true, chosen = sample.name, sample.labelled, sample.references, found["normalization"]
     found["rows"][name] = {"scored": len(sample.examples), "of": sample.of}
     found["cut_examples"][name] = max(one.n_cut for one in answers)
+    # of each template; a normalization without a meaning is an error below
+    found["ties"][name] = [int(one.tied(chosen).sum()) for one in answers if chosen in one.predictions]
     if not rows:
         return
     by_normalization = {
-        key: [score(task.metrics, one.predictions[key][rows], true) for one in answers]
+        key: [one.metrics(task.metrics, key, rows, true) for one in answers]
         for key in answers[0].predictions
         if all(key in one.predictions for one in answers)
     }
-    if found["normalization"] not in by_normalization:
+    if chosen not in by_normalization:
         raise InputError(
-            f"zero_shot.normalization={found['normalization']} has no meaning for {task.name}'s candidates with this "
+            f"zero_shot.normalization={chosen} has no meaning for {task.name}'s candidates with this "
             f"tokenizer: use {' or '.join(by_normalization)}"
         )
-    each = by_normalization[found["normalization"]]
+    each = by_normalization[chosen]
     found[name] = _mean(each)
     found["spread"][name] = {
         metric: {"least": min(one[metric] for one in each), "greatest": max(one[metric] for one in each)}
         for metric in each[0]
     }
     found["normalizations"][name] = {key: _mean(scores) for key, scores in by_normalization.items()}
-    predictions = [one.predictions[found["normalization"]][rows] for one in answers]
-    found["intervals"][name] = {
-        metric: bootstrap_interval(lambda drawn, m=metric: _mean_score(m, predictions, true, drawn), len(rows))
-        for metric in task.metrics
-        if metric in METRICS
-    }
+    found["intervals"][name] = {}
+    for metric in task.metrics:
+        if metric in METRICS:
+            of_draws = [one.resampled(metric, chosen, rows, true) for one in answers]
+            found["intervals"][name][metric] = bootstrap_interval(
+                lambda drawn, functions=of_draws: float(np.mean([each(drawn) for each in functions])), len(rows)
+            )
     found["majority_of"] = "train" if len(train) else "the scored rows"
     found["majority"][name] = majority(task.metrics, train if len(train) else true, true)
     n_candidates = [len(sample.examples[i].choices) or len(task.labels) for i in rows]
@@ -110,21 +114,20 @@ def _mean(each: Sequence[dict[str, float]]) -> dict[str, float]:
     return {metric: float(np.mean([one[metric] for one in each])) for metric in each[0]}
 
 
-def _mean_score(metric: str, predictions: Sequence[np.ndarray], true: np.ndarray, drawn: np.ndarray) -> float:
-    return float(np.mean([METRICS[metric](one[drawn], true[drawn]) for one in predictions]))
-
-
 def lines_of(sample: Sample, answers: Sequence[Answers], task: TaskConfig, found: dict[str, Any]) -> list[str]:
     """One JSON line for each example and template: the score of every candidate, and the choice."""
     lines = []
+    normalization = found["normalization"]
     for n, (one, prompt) in enumerate(zip(answers, task.prompts.of(found["method"]), strict=True)):
-        scores, chosen = one.scores[found["normalization"]], one.predictions[found["normalization"]]
+        scores, chosen, tied = one.scores[normalization], one.predictions[normalization], one.tied(normalization)
         for i, example in enumerate(sample.examples):
             names = _names(found["method"], task, prompt, example)
             row = {"split": sample.name, "index": sample.places[i], "guid": example.guid, "template": n}
             row["label"] = _said(task, example.label)
             row["scores"] = {key: round(value, 6) for key, value in zip(names, scores[i].tolist(), strict=False)}
             row["prediction"] = _said(task, chosen[i])
+            if tied[i]:  # the prediction is one of these, at random
+                row["tied"] = [name for name, best in zip(names, one.top[normalization][i], strict=False) if best]
             lines.append(json.dumps(row, ensure_ascii=False))
     return lines
 

@@ -1,10 +1,12 @@
 """Which family of scorers a backbone and a task allow, and the language model that it needs."""
 
+from copy import deepcopy
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from torch import nn
 from transformers import PretrainedConfig
 
 from heads.errors import InputError
@@ -88,7 +90,9 @@ def has_lm_head(weights: str, hf_config: PretrainedConfig) -> bool:
 
 
 def load_scored_model(config: FinetuneConfig, accelerator: Accelerator) -> Any:
-    """The backbone as a language model, on the device, in the run's precision.
+    """The backbone as a language model, on the device, in the run's precision; its output layer in float32.
+
+    In half precision neighbouring logits are up to 0.125 apart, so that different candidates would often tie.
 
     Raises:
         InputError: it cannot be read, or its output layer is not among its weights.
@@ -103,4 +107,10 @@ def load_scored_model(config: FinetuneConfig, accelerator: Accelerator) -> Any:
         )
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision, torch.float32)
     model: Any = found.full
-    return model.to(device=accelerator.device, dtype=dtype)
+    output = deepcopy(model.get_output_embeddings()) if dtype != torch.float32 else None
+    model = model.to(device=accelerator.device, dtype=dtype)
+    if isinstance(output, nn.Linear):
+        output = output.to(device=accelerator.device, dtype=torch.float32)
+        output.register_forward_pre_hook(lambda module, inputs: (inputs[0].float(),))
+        model.set_output_embeddings(output)
+    return model
