@@ -15,7 +15,7 @@ from trainers.backbones.load import Backbone
 from trainers.config import TextConfig
 from trainers.data.batches import epoch_updates
 from trainers.data.pairs import Text
-from trainers.data.tokenizers import padding_id
+from trainers.data.tokenizers import padding_id, save_tokenizer
 from trainers.language_models import MaskedWords, NextWord, Pretraining
 from trainers.loop import Progress, Training, held_out_loss, train_epoch
 from trainers.metrics import perplexities
@@ -147,4 +147,4 @@ def save_language_model(run: TextRun, state: dict[str, Any], dtype: str = "float
     cast = {tensor.data_ptr(): tensor.to(getattr(torch, dtype)) for tensor in state.values()}
     state = {name: cast[tensor.data_ptr()] for name, tensor in state.items()}
     run.backbone.full.save_pretrained(run.folder / "model", state_dict=state)
-    run.tokenizer.save_pretrained(str(run.folder / "model"))
+    save_tokenizer(run.tokenizer, run.folder / "model")

@@ -19,6 +19,7 @@ from heads.errors import InputError
 from trainers.adapters import load_adapter
 from trainers.build import Foundation, assemble, lay_foundation
 from trainers.config import BackboneConfig, FinetuneConfig, PeftConfig, TaskConfig
+from trainers.data.tokenizers import save_tokenizer
 from trainers.model import TaskModel, base_of
 from trainers.runs import read_config, read_result
 from trainers.shared import sharing
@@ -50,7 +51,7 @@ def save_model(
     partial.mkdir()
     if isinstance(model, TaskModel):  # who answers in words has no head
         save_file({name: tensor.contiguous() for name, tensor in part(state, "head.").items()}, partial / HEAD)
-    foundation.tokenizer.save_pretrained(partial)
+    save_tokenizer(foundation.tokenizer, partial)
     backbone: Any = model.backbone
     if config.peft.method != "none":
         # new rows have a file of their own

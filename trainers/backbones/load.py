@@ -27,11 +27,14 @@ import trainers.backbones.lstm  # noqa: F401  the Auto classes know it from here
 from heads.errors import InputError
 from trainers.backbones.dropout import use_fast_dropout
 from trainers.backbones.openai_gpt import use_fast_attention
+from trainers.backbones.padding import pad_short_inputs
 from trainers.config import BackboneConfig
 from trainers.data.unknown_tokens import check_vocabulary, missing_files
 from trainers.shared import once
 
 logging.disable_progress_bar()  # of reading and writing weights; downloads keep theirs
+
+UNLIMITED = 10**6  # tokens, for a backbone without a table of positions
 
 AUTO = {"causal": AutoModelForCausalLM, "bidirectional": AutoModel, "encoder_decoder": AutoModelForSeq2SeqLM}
 
@@ -132,6 +135,7 @@ def read_weights(config: BackboneConfig, auto: Any) -> Backbone:
     if fast:
         use_fast_attention(full)
     use_fast_dropout(full)
+    pad_short_inputs(full)
     return Backbone(full, full if hf_config.is_encoder_decoder else full.base_model, missing)
 
 
@@ -197,9 +201,9 @@ def check_lm_head(config: BackboneConfig, full: PreTrainedModel) -> None:
 
 
 def n_positions(base: PreTrainedModel) -> int:
-    """Tokens that the backbone has positions for."""
-    limit = getattr(base.config, "max_position_embeddings", None) or 10**6
-    return limit - position_offset(base)
+    """Tokens that the backbone has positions for; many where it has relative positions (T5; XLNet's limit is -1)."""
+    limit = getattr(base.config, "max_position_embeddings", None) or -1
+    return limit - position_offset(base) if limit > 0 else UNLIMITED
 
 
 def position_offset(base: PreTrainedModel) -> int:

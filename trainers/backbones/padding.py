@@ -1,9 +1,11 @@
 """Whether a network must be told which of a row's last tokens are padding."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 AGREE = 1e-4  # share of the states' norm by which rounding may part them
 
@@ -33,3 +35,23 @@ def needs_mask(network: nn.Module) -> bool:
     finally:
         network.train(training)
     return not float((told - untold).norm()) <= AGREE * float(told.norm())
+
+
+def pad_short_inputs(network: nn.Module) -> None:
+    """Let CANINE read sequences that are shorter than its downsampling rate, which transformers fails on."""
+    shortest = getattr(getattr(network, "config", None), "downsampling_rate", 1)
+    if shortest > 1:
+        network.register_forward_pre_hook(_pad_to(shortest), with_kwargs=True)
+
+
+def _pad_to(shortest: int) -> Callable[..., tuple[tuple[Any, ...], dict[str, Any]] | None]:
+    def lengthen(_: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+        lacking = shortest - given["input_ids"].shape[-1]
+        if lacking <= 0:
+            return None
+        if given.get("attention_mask") is None:
+            given["attention_mask"] = torch.ones_like(given["input_ids"])
+        per_token = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+        return args, given | {key: pad(given[key], (0, lacking)) for key in per_token if given.get(key) is not None}
+
+    return lengthen

@@ -95,9 +95,12 @@ def add_embeddings(full: PreTrainedModel, ids: list[int], n_tokens: int, name: s
     """Give new token ids rows of their own, drawn from N(0, 0.02) (train.py: randn * 0.02).
 
     Raises:
-        InputError: the tokenizer has more tokens than the model has embeddings.
+        InputError: the tokenizer has more tokens than the model has embeddings, or the model has no table of them.
     """
-    table: Any = full.get_input_embeddings()
+    try:
+        table: Any = full.get_input_embeddings()
+    except NotImplementedError as error:
+        raise InputError(f"head=gpt1 adds tokens, and {name} has no table of embeddings: use head=cls") from error
     if n_tokens - len(ids) > table.weight.shape[0]:
         raise InputError(
             f"{name}: its tokenizer has {n_tokens - len(ids)} tokens and its model {table.weight.shape[0]} embeddings: "

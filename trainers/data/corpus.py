@@ -80,9 +80,18 @@ def encode_corpus(corpus: CorpusConfig, tokenizer: "PreTrainedTokenizerBase", he
 
 
 def _plain(tokenizer: Any) -> "Tokenizer":
-    """A copy of the tokenizer that cuts and pads nothing and reads a special token that a text spells as plain text."""
+    """A copy of the tokenizer that cuts and pads nothing and reads a special token that a text spells as plain text.
+
+    Raises:
+        InputError: the tokenizer has no fast version.
+    """
     from tokenizers import Tokenizer
 
+    if not tokenizer.is_fast:
+        raise InputError(
+            f"{type(tokenizer).__name__} of {tokenizer.name_or_path} has no fast version, which a text corpus needs: "
+            "type another backbone="
+        )
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     backend.no_truncation()
     backend.no_padding()

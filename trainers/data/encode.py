@@ -26,7 +26,7 @@ from trainers.data.labels import with_labels
 from trainers.data.readers import READERS, check_columns
 from trainers.data.records import Records, fingerprint
 from trainers.data.split import EncodedData, Split
-from trainers.data.tokenizers import encode_texts
+from trainers.data.tokenizers import encode_texts, tokenizer_content
 from trainers.shared import once, same
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Encoder:
         """What the encoding depends on, besides the examples."""
         return {
             "structure": self.structure,
-            "tokenizer": cast(Any, self.tokenizer).backend_tokenizer.to_str(),
+            "tokenizer": tokenizer_content(self.tokenizer),
             "layout": [type(self.layout).__name__, asdict(self.layout)],
             "cleaning": self.cleaning,
             "version": VERSION,

@@ -1,6 +1,11 @@
 """Tokenizers: a backbone's own, and the layout that its special tokens make."""
 
+import shutil
+import tempfile
 from collections.abc import Sequence
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heads.errors import InputError
@@ -34,6 +39,31 @@ def encode_texts(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> 
         raise InputError(f"the tokenizer of {tokenizer.name_or_path} cannot encode a text: {error}") from error
 
 
+def tokenizer_content(tokenizer: Any) -> Any:
+    """What token ids depend on, besides the text: a fast tokenizer's own file, or all that a slow tokenizer saves."""
+    if tokenizer.is_fast:
+        return tokenizer.backend_tokenizer.to_str()
+    with tempfile.TemporaryDirectory() as folder:
+        save_tokenizer(tokenizer, Path(folder))
+        files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+        hashes = {str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest() for path in files}
+    return [type(tokenizer).__name__, hashes, version("transformers")]
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Write a tokenizer as transformers does, with the vocabulary files that a slow tokenizer was read from.
+
+    transformers 5.23 leaves out the counts of BERTweet's merges, and then reads every word as single characters.
+    """
+    tokenizer.save_pretrained(folder)
+    if tokenizer.is_fast:
+        return
+    for key, name in tokenizer.vocab_files_names.items():
+        source = Path(getattr(tokenizer, key, None) or "")
+        if source.is_file():
+            shutil.copyfile(source, folder / name)
+
+
 def padding_id(tokenizer: "PreTrainedTokenizerBase") -> int:
     """An id to pad with; any would do, since masks come from lengths."""
     found = tokenizer.pad_token_id
@@ -47,6 +77,8 @@ def keep_words(tokenizer: Any) -> None:
     """
     from tokenizers import normalizers, pre_tokenizers
 
+    if not tokenizer.is_fast:
+        return
     backend = tokenizer.backend_tokenizer
     if getattr(backend.model, "end_of_word_suffix", None) == "</w>":
         backend.normalizer = normalizers.Sequence([])

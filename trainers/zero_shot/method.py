@@ -53,7 +53,9 @@ def hindrance(method: str, config: FinetuneConfig, tokenizer: Any, hf_config: Pr
         kind = "a language model that predicts the next token" if METHODS[method] == "causal" else "a masked LM"
         return f"{method} needs {kind}, and {backbone.name} is {backbone.family}"
     if not tokenizer.is_fast:
-        return f"{backbone.name}'s tokenizer does not say where in a text its tokens are"
+        return (
+            f"{backbone.name}'s tokenizer has no fast version, which zero-shot scoring needs to find the scored tokens"
+        )
     if method == "chat" and not tokenizer.chat_template:
         return f"{backbone.name}'s tokenizer has no chat template"
     if method == "fill_mask" and tokenizer.mask_token_id is None:
