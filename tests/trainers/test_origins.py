@@ -4,6 +4,8 @@ import pytest
 from datasets import Dataset
 
 from heads.errors import InputError
+from trainers.build import lay_foundation
+from trainers.data.encode import encode_split
 from trainers.data.examples import read_examples, read_labels
 from trainers.data.origins import ORIGIN, name_rows
 
@@ -34,3 +36,17 @@ def test_the_column_is_not_listed(compose, shuffled):
 def test_rows_of_several_files_are_named_with_their_files():
     assert name_rows(["line 2 of a.csv", "line 2 of b.csv"], n_more=1) == "line 2 of a.csv, line 2 of b.csv and 1 more"
     assert name_rows(["line 2 of a.csv"]) == "line 2 of a.csv"
+
+
+@pytest.mark.parametrize("read", [encode_split, lambda *args: list(read_examples(*args[:3], args[4]))])
+def test_the_first_bad_rows_are_named_and_the_others_counted(compose, read):
+    labels = ["bad" if n in (3, 5, 8, 9, 1500) else "good" for n in range(2, 2002)]
+    rows = Dataset.from_dict(
+        {"text": ["a"] * 2000, "label": labels, ORIGIN: [f"line {n} of a.csv" for n in range(2, 2002)]}
+    )
+    config = compose("task=single", "backbone=tiny")
+    encoder = lay_foundation(config).encoder(config)
+    with pytest.raises(InputError, match=r"^line 3 of a.csv has the label 'bad', .*5 rows .*: lines 3, 5, 8 and 2 m"):
+        read("test", rows, config.task, encoder, ["good", "fine"])
+    with pytest.raises(InputError, match=r"^line 3 of a.csv has the label 'bad', .*\(task.labels\)$"):
+        read("test", rows.select(range(3)), config.task, encoder, ["good", "fine"])

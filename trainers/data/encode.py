@@ -18,6 +18,7 @@ from heads.layouts import BertLayout, Encoded, Gpt1Layout, Ids, TextLayout
 from heads.structures import Segment, Sequences
 from heads.tree import split_common
 from trainers.config import TaskConfig
+from trainers.data.bad_rows import BadRows
 from trainers.data.cache import made_once
 from trainers.data.cleaning import CLEANINGS
 from trainers.data.encoded import Columns, EncodedTable, write_table
@@ -167,18 +168,23 @@ def _pieces(
 ) -> Iterator[Columns]:
     """A split's rows encoded, some at a time; with left_out, unlabelled examples are, and their numbers come there."""
     to_label = label_reader(task, labels, source_names(rows, task))
-    read = READERS[task.reader]
+    read, bad = READERS[task.reader], BadRows()
     with tqdm(total=len(rows), desc=f"Encoding {name}", unit="row", leave=False) as bar:
         for start in range(0, len(rows), PIECE):
             some = cast(dict[str, list[Any]], rows[start : start + PIECE])
             records = [dict(zip(some, values, strict=True)) for values in zip(*some.values(), strict=True)]
-            examples = [e for i, one in enumerate(records, start) for e in read(one, f"{name}-{i}", task, to_label)]
+            examples = [
+                e for i, one in enumerate(records, start) for e in bad.read(one, f"{name}-{i}", read, task, to_label)
+            ]
+            if bad.n:  # there will be an error: only count what else is wrong
+                continue
             if left_out is not None:
                 labelled = [example for example in examples if example.label is not None]
                 left_out.append(len(examples) - len(labelled))
                 examples = labelled
             yield _columns(examples, encoder)
             bar.update(len(records))
+    bad.check()
 
 
 def _columns(examples: Sequence[Example], encoder: Encoder) -> Columns:

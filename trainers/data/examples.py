@@ -8,6 +8,7 @@ import numpy as np
 
 from heads.example import Example
 from trainers.config import TaskConfig
+from trainers.data.bad_rows import BadRows
 from trainers.data.labels import ToLabel, class_reader, score_reader
 from trainers.data.origins import ORIGIN, row_name
 from trainers.data.readers import READERS, check_columns
@@ -40,10 +41,12 @@ def read_examples(
         InputError: a column is missing, a label unknown, a text empty.
     """
     check_columns(task, rows, f"the {name} split", labelled=not name.startswith("test"))
-    to_label, read = label_reader(task, labels, source_names(rows, task)), READERS[task.reader]
+    to_label, read, bad = label_reader(task, labels, source_names(rows, task)), READERS[task.reader], BadRows()
     for i, record in zip(range(len(rows)) if indices is None else indices, rows, strict=True):
-        for example in read(cast(Any, record), f"{name}-{i}", task, to_label):
-            yield i, example
+        examples = bad.read(cast(Any, record), f"{name}-{i}", read, task, to_label)
+        if not bad.n:  # otherwise there will be an error: only count what else is wrong
+            yield from ((i, example) for example in examples)
+    bad.check()
 
 
 def draw_examples(
