@@ -4,6 +4,8 @@
 
 from torch import Tensor, nn
 
+from heads.output_layer import OutputLayer
+
 
 class ClassificationHead(nn.Module):
     """Dropout and a linear layer on the one sequence's state: GPT-1 equation 3, BERT section 4.1."""
@@ -11,7 +13,7 @@ class ClassificationHead(nn.Module):
     def __init__(self, n_embd: int, n_labels: int, clf_pdrop: float) -> None:
         super().__init__()
         self.dropout = nn.Dropout(clf_pdrop)
-        self.linear = nn.Linear(n_embd, n_labels)
+        self.linear = OutputLayer(n_embd, n_labels)
 
     def forward(self, extract_BCD: Tensor, sequence_mask_BC: Tensor) -> Tensor:
         """Logits, shape (B, K)."""

@@ -5,6 +5,8 @@
 import torch
 from torch import Tensor, nn
 
+from heads.output_layer import OutputLayer
+
 
 class MultipleChoiceHead(nn.Module):
     """A linear layer to one score for each candidate.
@@ -16,7 +18,7 @@ class MultipleChoiceHead(nn.Module):
     def __init__(self, n_embd: int, n_labels: int, clf_pdrop: float) -> None:
         super().__init__()
         self.clf_pdrop = clf_pdrop
-        self.linear = nn.Linear(n_embd, 1)
+        self.linear = OutputLayer(n_embd, 1)
 
     def forward(self, extract_BCD: Tensor, sequence_mask_BC: Tensor) -> Tensor:
         """Logits, shape (B, C); minus infinity where an example has fewer candidates."""

@@ -163,7 +163,7 @@ def assemble(config: FinetuneConfig, foundation: Foundation, labels: list[str]) 
     base, full = foundation.backbone.base, foundation.backbone.full
     if config.objective.name == "text_to_text":
         network = add_adapter(config.peft, base, []) if config.peft.method != "none" else base
-        score_range = config.task.score_range
+        score_range = config.task.score_bounds
         targets = _targets(foundation, level_words(score_range) if score_range else labels)
         return TextToTextModel(network, targets, score_range[0] if score_range else None)
     set_seed(config.seed_of_weights)  # the head's weights do not depend on what was drawn before

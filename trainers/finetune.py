@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from heads.errors import InputError
+from heads.output_layer import load_head
 from trainers import checkpoints, tracking
 from trainers.backbones.transfer import n_layers
 from trainers.baselines import Baselines, guesses, zero_shot_guesses
@@ -20,6 +21,7 @@ from trainers.build import Foundation, assemble, lay_foundation, pack_sequences,
 from trainers.config import FinetuneConfig, flat
 from trainers.data.encode import encode_records
 from trainers.data.records import Records, load_records
+from trainers.data.split import Split
 from trainers.fit import KEPT_PREDICTIONS, Run, Selection, fit, predict_split, primary_metric
 from trainers.model import TaskModel
 from trainers.objectives import build_objective
@@ -80,12 +82,7 @@ def prepare(config: FinetuneConfig, folder: Path, accelerator: Accelerator, reco
     model = assemble(config, foundation, labels)
     splits = {name: share_candidates(config, model, split) for name, split in splits.items()}
     splits = {name: pack_sequences(config, accelerator, model, split) for name, split in splits.items()}
-    if (
-        config.init_from
-        and isinstance(model, TaskModel)
-        and same_answers(read_config(Path(config.init_from)).task, config.task)
-    ):
-        model.head.load_state_dict(load_file(Path(config.init_from) / "model" / HEAD))
+    score_std = _start_head(config, model, splits["train"])
     if accelerator.is_main_process:
         stored = plain(config) | {"backbone": plain(read_config(folder))["backbone"]}
         write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored)))
@@ -96,7 +93,7 @@ def prepare(config: FinetuneConfig, folder: Path, accelerator: Accelerator, reco
         accelerator,
         model,
         _groups(config, foundation, model),
-        build_objective(config, labels),
+        build_objective(config, labels, score_std),
         n_examples=len(splits["train"]),
         pad_id=foundation.pad_id,
     )
@@ -116,6 +113,23 @@ def prepare(config: FinetuneConfig, folder: Path, accelerator: Accelerator, reco
         selection,
         n_updates,
     )
+
+
+def _start_head(config: FinetuneConfig, model: nn.Module, train: Split) -> float:
+    """Load the head of init_from where it fits, and put scores on the training rows' scale; returns their deviation.
+
+    The scale is this run's in either case, so that a head which continues starts near the new labels.
+    """
+    if not isinstance(model, TaskModel):
+        return 1.0
+    if config.init_from and same_answers(read_config(Path(config.init_from)).task, config.task):
+        load_head(model.head, load_file(Path(config.init_from) / "model" / HEAD))
+    if not config.task.regression or config.objective.loss == "soft_score":
+        return 1.0
+    mean, std = train.mean_and_std
+    linear: Any = model.head.linear
+    linear.standardize(mean, std)
+    return std
 
 
 def _groups(config: FinetuneConfig, foundation: Foundation, model: nn.Module) -> list[dict[str, Any]]:
@@ -221,8 +235,15 @@ def _result(run: Run, records: Records, scores: dict[str, dict[str, float]]) -> 
             "validation_cut": records.cut,
             "cleaning": config.data.cleaning,
             "labels": run.labels,
+            "score_range": _score_range(run.splits["train"]),
         },
         "new_parameters": run.foundation.anew,
         "chain": chain(config),
         "versions": environment(),
     }
+
+
+def _score_range(train: Split) -> list[float] | None:
+    """The least and the greatest score of the training rows; None for classes."""
+    scores = train.labels_N[train.labelled]
+    return [float(scores.min()), float(scores.max())] if train.regression else None

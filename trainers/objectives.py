@@ -8,6 +8,7 @@ micro-batches and processes. The exception is soft F1, a ratio of sums over the 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -52,13 +53,13 @@ def soft_f1(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
     return (1 - f1_K[present_K].mean()).expand(len(labels_B))
 
 
-def mse(logits_B1: Tensor, labels_B: Tensor) -> Tensor:
-    """Squared error of the one logit.
+def mse(logits_B1: Tensor, labels_B: Tensor, std: float = 1.0) -> Tensor:
+    """Squared error of the one logit, in units of the training labels' variance.
 
-    >>> mse(torch.tensor([[2.0]]), torch.tensor([5.0]))
-    tensor([9.])
+    >>> mse(torch.tensor([[2.0]]), torch.tensor([5.0])), mse(torch.tensor([[40.0]]), torch.tensor([100.0]), std=20)
+    (tensor([9.]), tensor([9.]))
     """
-    return (logits_B1[:, 0].float() - labels_B.float()) ** 2
+    return ((logits_B1[:, 0].float() - labels_B.float()) / std) ** 2
 
 
 def score_encoding(scores_B: Tensor, low: int, n_levels: int) -> Tensor:
@@ -118,14 +119,15 @@ class TargetWords:
         return Losses(words_B, torch.zeros_like(words_B))
 
 
-def build_objective(config: FinetuneConfig, labels: list[str]) -> Objective | TargetWords:
-    """The objective that a config asks for."""
+def build_objective(config: FinetuneConfig, labels: list[str], score_std: float = 1.0) -> Objective | TargetWords:
+    """The objective that a config asks for; score_std is the standard deviation of the training scores."""
     if config.objective.name == "text_to_text":
         return TargetWords()
     name = config.objective.loss
     if name == "auto":
         name = "mse" if config.task.regression else "cross_entropy"
-    return Objective(LOSSES[name](config, labels), config.objective.lm_coef, whole_batch=name == "soft_f1")
+    loss = partial(mse, std=score_std) if name == "mse" else LOSSES[name](config, labels)
+    return Objective(loss, config.objective.lm_coef, whole_batch=name == "soft_f1")
 
 
 def _weighted(config: FinetuneConfig, labels: list[str]) -> Loss:
@@ -135,8 +137,8 @@ def _weighted(config: FinetuneConfig, labels: list[str]) -> Loss:
 
 
 def _scored(config: FinetuneConfig, labels: list[str]) -> Loss:
-    assert config.task.score_range is not None
-    low = round(config.task.score_range[0])
+    assert config.task.score_bounds is not None
+    low = round(config.task.score_bounds[0])
     return lambda logits, true: soft_score(logits, true, low)
 
 
@@ -154,6 +156,6 @@ def n_outputs(config: FinetuneConfig, labels: list[str]) -> int:
         return len(labels)
     if config.objective.loss != "soft_score":
         return 1
-    assert config.task.score_range is not None
-    low, high = config.task.score_range
+    assert config.task.score_bounds is not None
+    low, high = config.task.score_bounds
     return round(high - low) + 1

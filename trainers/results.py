@@ -56,7 +56,7 @@ class Predictions:
         def named(value: Any) -> Any:
             if value is None:
                 return None
-            return labels[int(value)] if self.probabilities is not None else round(float(value), 6)
+            return labels[int(value)] if self.probabilities is not None else rounded(float(value))
 
         tied_N = self.tied
         for i, (guid, label) in enumerate(self.split.named()):
@@ -99,22 +99,40 @@ def read_logits(config: FinetuneConfig, split: Split, logits: np.ndarray) -> Pre
     probabilities = logits - logits.max(axis=1, keepdims=True)
     np.exp(probabilities, out=probabilities)
     probabilities /= probabilities.sum(axis=1, keepdims=True)
-    if config.task.score_range is not None:
-        least, greatest = config.task.score_range
+    if config.task.score_bounds is not None:
+        least, greatest = config.task.score_bounds
         levels = np.linspace(least, greatest, logits.shape[1])
         return Predictions(split, probabilities @ levels, None)
     top = top_classes(logits)
     return Predictions(split, break_ties(top)[0], probabilities, top)
 
 
+def rounded(score: float) -> float:
+    """A score with six decimals, or with seven digits where it is below 1.
+
+    >>> rounded(3.79999995), rounded(12345.678901234), rounded(0.0000123456789)
+    (3.8, 12345.678901, 1.234568e-05)
+    """
+    return round(score, 6) if abs(score) >= 1 else float(f"{score:.7g}")
+
+
 def one_prediction(predictions: Predictions) -> str | None:
-    """In words, that one class (or one score) is predicted for a split that holds several; else None."""
-    if len(np.unique(true_labels(predictions.split))) < 2:
+    """In words, that one class is predicted for a split that holds several, or nearly one score; else None.
+
+    Scores are nearly one where their standard deviation is below a hundredth of the labels'.
+    """
+    true = true_labels(predictions.split)
+    if len(np.unique(true)) < 2:
         return None
     where, top = f"all {len(predictions.values)} rows of {predictions.split.name}", predictions.top
     if top is not None and tied_rows(top).all() and (top == top[0]).all():
         return f"the same classes are tied in {where}"
-    return f"one prediction for {where}" if float(np.ptp(predictions.values)) < 1e-6 else None
+    if not predictions.split.regression:
+        return f"one prediction for {where}" if np.ptp(predictions.values) == 0 else None
+    spread, expected = float(np.std(predictions.values, dtype=np.float64)), float(np.std(true))
+    if spread >= 0.01 * expected:
+        return None
+    return f"nearly one prediction for {where}: standard deviation {spread:.2g}, and {expected:.2g} for the labels"
 
 
 def at_chance(train_loss: float, n_labels: int) -> str | None:

@@ -16,6 +16,7 @@ from torch import nn
 
 from heads.classification import ClassificationHead
 from heads.errors import InputError
+from heads.output_layer import load_head
 from trainers.adapters import load_adapter
 from trainers.build import Foundation, assemble, lay_foundation
 from trainers.config import BackboneConfig, FinetuneConfig, PeftConfig, TaskConfig
@@ -61,7 +62,9 @@ def save_model(
             save_file({"rows": rows.clone()}, partial / NEW_TOKENS)
     elif classifier := _bert_classifier(model, labels):
         whole = {f"bert.{name}": tensor for name, tensor in part(state, "backbone.").items()}
-        whole |= {f"classifier.{name}": tensor for name, tensor in part(state, "head.linear.").items()}
+        linear: Any = classifier.classifier
+        last = {name: tensor for name, tensor in part(state, "head.linear.").items() if name in ("weight", "bias")}
+        whole |= {f"classifier.{name}": linear.folded(name, tensor) for name, tensor in last.items()}
         classifier.save_pretrained(partial, state_dict=whole)
     else:
         _save_backbone(partial, foundation, state)
@@ -174,7 +177,7 @@ def load_kept(run: Path, config: FinetuneConfig) -> tuple[TaskModel | TextToText
                 base.get_input_embeddings().weight[foundation.new_tokens] = load_file(saved / NEW_TOKENS)["rows"]
         model.backbone = load_adapter(saved, base)
     if isinstance(model, TaskModel):
-        model.head.load_state_dict(load_file(saved / HEAD))
+        load_head(model.head, load_file(saved / HEAD))
     return model.eval(), foundation
 
 

@@ -2,7 +2,8 @@
 
 # B examples, C targets of each (its own, or all K), K labels, U words of a target, V vocabulary
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -43,7 +44,8 @@ class TextToTextModel(nn.Module):
             targets = [targets_KU[self._index(batch.labels)]]
         else:
             targets = [target_U.expand(len(mask_BT), -1) for target_U in targets_KU]
-        nats_BC = torch.stack([_nats(full, states, mask_BT, target_BU) for target_BU in targets], dim=1)
+        with nullcontext() if lm else _in_float32(full.get_output_embeddings()):
+            nats_BC = torch.stack([_nats(full, states, mask_BT, target_BU) for target_BU in targets], dim=1)
         words_BC = torch.stack([(target_BU != IGNORED).sum(dim=1) for target_BU in targets], dim=1)
         return Outputs(-nats_BC, nats_BC / words_BC)
 
@@ -66,3 +68,19 @@ def _nats(full: Any, states: Any, mask_BT: Tensor, target_BU: Tensor) -> Tensor:
         logits_BUV.flatten(0, 1).float(), target_BU.flatten(), ignore_index=IGNORED, reduction="none"
     )
     return losses.view(target_BU.shape).sum(dim=1)
+
+
+@contextmanager
+def _in_float32(layer: Any) -> Iterator[None]:
+    """Compute a linear layer in float32 within, under autocast too: bfloat16 logits have three significant digits."""
+
+    def forward(states: Tensor) -> Tensor:
+        with torch.autocast(states.device.type, enabled=False):
+            bias = None if layer.bias is None else layer.bias.float()
+            return functional.linear(states.float(), layer.weight.float(), bias)
+
+    layer.forward = forward
+    try:
+        yield
+    finally:
+        del layer.forward

@@ -36,6 +36,8 @@ def _hints(schema: type) -> dict[str, Any]:
 
 
 def _value(hint: Any, value: Any) -> Any:
+    if hint is Any:
+        return value
     if isinstance(hint, UnionType):  # X | None, there is no other
         return None if value is None else _value(get_args(hint)[0], value)
     if is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):

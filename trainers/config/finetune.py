@@ -84,10 +84,12 @@ class FinetuneConfig:
             self.objective.name != "lm",
             "objective=lm reads the text of corpus.files and no task: leave task= out, and type it as objective=lm",
         )
-        if self.objective.loss == "soft_score" and self.task.score_range:
+        if self.objective.loss == "soft_score" and self.task.regression:
+            bounds = self.task.score_bounds
             need(
-                all(float(bound).is_integer() for bound in self.task.score_range),
-                f"objective.loss=soft_score has a level for each whole score, got {self.task.score_range}",
+                bounds is not None and all(bound.is_integer() for bound in bounds),
+                "objective.loss=soft_score has a level for each whole score, so it needs "
+                f"task.score_range=[least,greatest] in whole numbers, got {self.task.score_range}",
             )
         if self.objective.loss == "soft_f1":
             need(
@@ -197,10 +199,11 @@ class FinetuneConfig:
             f"n_transfer, n_frozen, n_trained, n_reinit and optim.layer_decay count the blocks of one stack, and "
             f"{name} has two: leave them out (backbone.weights=random trains from random weights)",
         )
+        bounds = self.task.score_bounds
         need(
-            all((bound * LEVELS).is_integer() for bound in self.task.score_range or []),
+            not self.task.regression or (bounds is not None and all((bound * LEVELS).is_integer() for bound in bounds)),
             f"objective=text_to_text says a score to the nearest {1 / LEVELS:g}, got task.score_range="
-            f"{self.task.score_range}: give bounds that are multiples of it",
+            f"{self.task.score_range}: type task.score_range=[least,greatest] with bounds that are multiples of it",
         )
 
     def _check_twin(self) -> None:

@@ -1,6 +1,7 @@
 """A task's config: source, columns, structure, labels, metrics and prompts; conf/task/*.yaml."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -30,7 +31,8 @@ class TaskConfig:
     structure: str = MISSING
     # Names, in the order of the logits; for multiple choice, the names of the choices. Empty: read from the train file.
     labels: list[str] = field(default_factory=list)
-    score_range: list[float] | None = None  # makes it regression: the least and the greatest score
+    # Makes it regression: [least, greatest], outside of which a label is an error, or auto, which accepts every number.
+    score_range: Any = None
     metrics: list[str] = MISSING
     primary: str = MISSING  # the metric that selects a checkpoint
     best_supervised: float | None = None  # by the primary metric, before GPT-1: its tables 2 to 4 (figure 2's scale)
@@ -62,9 +64,7 @@ class TaskConfig:
             f"{where}: task.primary '{self.primary}' is not among task.metrics ({', '.join(self.metrics)})",
         )
         need(len(set(self.labels)) == len(self.labels), f"{where}: task.labels has a name twice: {self.labels}")
-        if self.score_range is not None:
-            ordered = len(self.score_range) == 2 and self.score_range[0] < self.score_range[1]
-            need(ordered, f"{where}: task.score_range is [least, greatest], got {self.score_range}")
+        self._read_score_range(where)
         for metric in self.metrics:
             fits = metric.endswith(".py") or (metric in SCORE_METRICS) == self.regression or metric not in METRICS
             kinds = "scores" if self.regression else "classes"
@@ -74,6 +74,17 @@ class TaskConfig:
             )
             if not metric.endswith(".py"):
                 choose(METRICS, metric, what="metric", where=where)
+
+    def _read_score_range(self, where: str) -> None:
+        bounds = self.score_range
+        if bounds is None or bounds == "auto":
+            return
+        numbers = isinstance(bounds, list) and all(type(bound) in (int, float) for bound in bounds)
+        need(
+            numbers and len(bounds) == 2 and bounds[0] < bounds[1],
+            f"{where}: task.score_range is [least, greatest] or auto, got {bounds}",
+        )
+        self.score_range = [float(bound) for bound in bounds]
 
     def check_prompts(self, method: str) -> None:
         """Make sure that a family's templates fit the task, whose columns and labels may be a user's own.
@@ -109,6 +120,11 @@ class TaskConfig:
             f"{place}: words has {', '.join(prompt.words) or 'nothing'}, and the task's "
             + ("levels are whole numbers" if self.regression else f"labels are {', '.join(self.labels)}"),
         )
+
+    @property
+    def score_bounds(self) -> list[float] | None:
+        """The least and the greatest score; None for classes and for score_range=auto."""
+        return self.score_range if isinstance(self.score_range, list) else None
 
     @property
     def regression(self) -> bool:

@@ -24,8 +24,8 @@ def source_names(rows: "Dataset", task: TaskConfig) -> list[str] | None:
 
 def label_reader(task: TaskConfig, labels: list[str], names: list[str] | None) -> ToLabel:
     """What makes a number of a raw label of the task, as trainers/data/labels.py has it."""
-    if task.score_range is not None:
-        return score_reader(task.score_range, task.label)
+    if task.regression:
+        return score_reader(task.score_bounds, task.label)
     # A bare number beside candidates in columns of their own could be counted from 0 or from 1.
     return class_reader(labels, names, task.label, by_position=len(task.choices) < 2)
 

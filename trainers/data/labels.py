@@ -64,14 +64,16 @@ def class_reader(
     return read
 
 
-def score_reader(score_range: list[float], column: str = "label") -> ToLabel:
-    """A function from a raw value and the row's name to a score within the range; -1 below it means unlabelled.
+def score_reader(bounds: list[float] | None, column: str = "label") -> ToLabel:
+    """A function from a raw value and the row's name to a score within the bounds; -1 below them means unlabelled.
+
+    Without bounds, every finite number is a score.
 
     >>> read = score_reader([0, 5])
-    >>> read("3.5", "row train-0"), read(-1.0, "row test-0")
-    (3.5, None)
+    >>> read("3.5", "row train-0"), read(-1.0, "row test-0"), score_reader(None)("-1", "row train-0")
+    (3.5, None, -1.0)
     """
-    low, high = score_range
+    low, high = bounds or (-math.inf, math.inf)
 
     def read(value: Any, row: str) -> float | None:
         try:
@@ -80,10 +82,12 @@ def score_reader(score_range: list[float], column: str = "label") -> ToLabel:
             raise InputError(f"{row} has the {column} '{value}', which is not a number") from None
         if math.isnan(score) or (score == -1 and low > -1):
             return None
+        if math.isinf(score):
+            raise InputError(f"{row} has the {column} {score}, which is not a finite number: correct the row")
         if not low <= score <= high:
             raise InputError(
                 f"{row} has the {column} {score:g}, outside task.score_range=[{low:g}, {high:g}]: "
-                "mend the row or widen the range"
+                "mend the row, widen the range or type task.score_range=auto"
             )
         return score
 

@@ -54,6 +54,13 @@ class Split:
         return slice(None) if known.all() else known
 
     @cached_property
+    def mean_and_std(self) -> tuple[float, float]:
+        """Mean and standard deviation of the scores; 1 in place of a deviation of 0, up to rounding."""
+        scores = self.labels_N[self.labelled]
+        mean, std = float(scores.mean()), float(scores.std())
+        return mean, std if std > 1e-9 * abs(mean) else 1.0
+
+    @cached_property
     def n_sequences(self) -> int:
         """Sequences of the example that has most."""
         return int(self.table.column("n_sequences").max())

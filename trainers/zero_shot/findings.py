@@ -11,6 +11,7 @@ from heads.errors import InputError
 from heads.example import Example
 from trainers.config import PromptConfig, TaskConfig
 from trainers.metrics import METRICS
+from trainers.results import rounded
 from trainers.statistics.intervals import bootstrap_interval
 from trainers.zero_shot.answers import Answers, has_threshold
 from trainers.zero_shot.baselines import chance, majority
@@ -144,4 +145,4 @@ def _names(method: str, task: TaskConfig, prompt: PromptConfig, example: Example
 def _said(task: TaskConfig, value: Any) -> Any:
     if value is None:
         return None
-    return round(float(value), 6) if task.regression else task.labels[int(value)]
+    return rounded(float(value)) if task.regression else task.labels[int(value)]
