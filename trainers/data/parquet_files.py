@@ -18,8 +18,9 @@ class ParquetRows:
     def __init__(self, path: Path) -> None:
         with path.open("rb") as stream:
             is_parquet = stream.read(4) == b"PAR1"
+        with open_bytes(path) as stream:
+            source = str(path) if is_parquet else BytesIO(stream.read())
         # Row groups are read one after the other: Arrow's default has all of the file in memory at once
-        source = str(path) if is_parquet else BytesIO(open_bytes(path).read())
         self.file = pq.ParquetFile(source, pre_buffer=False, buffer_size=2**20)
         schema = self.file.schema_arrow
         repeated = next((name for name in schema.names if schema.names.count(name) > 1), None)
