@@ -31,6 +31,7 @@ from trainers.runs import STAGE_ZERO, check_source, plain, read_config, write_li
 from trainers.saving import HEAD, chain, delete_weights, load_kept, same_answers, start_of
 from trainers.summary import summary
 from trainers.training import open_run, prepare_training, resume
+from trainers.zero_shot.method import check_named_method
 from trainers.zero_shot.stage import stage_zero
 
 
@@ -44,6 +45,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     """
     with open_run(config) as (config, folder, accelerator):
         with accelerator.main_process_first():  # the others find what the first has downloaded
+            check_named_method(config)
             records = load_records(config.task, config.data)
             if accelerator.is_main_process:
                 check_source(folder, records.content, "on other rows")

@@ -354,7 +354,7 @@ IMPOSSIBLE = {
     ),
     "no chat template": (
         ["task=rte", "zero_shot=chat"],
-        r"^zero_shot=chat: tiny's tokenizer has no chat template: use zero_shot=likelihood$",
+        r"^zero_shot=chat: tiny is not a chat model: the tokenizer has no chat template: use zero_shot=likelihood$",
     ),
     "no such heuristic": (
         ["task=mrpc", "zero_shot=heuristic"],

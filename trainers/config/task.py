@@ -92,9 +92,20 @@ class TaskConfig:
         Raises:
             InputError: a field or a word does not.
         """
+        self.check_templates(method)
+        if self.structure != "multiple_choice":
+            for n, prompt in enumerate(self.prompts.of(method)):
+                self._check_words(self._place(method, n), method, prompt)
+
+    def check_templates(self, method: str) -> None:
+        """Make sure that a family's templates fit the task's columns and structure; needs no labels.
+
+        Raises:
+            InputError: a field does not, or words cannot be used.
+        """
         choices = self.structure == "multiple_choice"
         for n, prompt in enumerate(self.prompts.of(method)):
-            place = f"conf/task/{self.name}.yaml: prompts.{method}[{n}]"
+            place = self._place(method, n)
             prompt.check(place, method, self.texts, choices)
             need(
                 not (choices and prompt.words),
@@ -104,8 +115,9 @@ class TaskConfig:
                 not choices or method == "chat" or f"{{{ANSWER}}}" in prompt.template,
                 f"{place} has no {{{ANSWER}}}, and a multiple-choice task's candidates are what is told apart",
             )
-            if not choices:
-                self._check_words(place, method, prompt)
+
+    def _place(self, method: str, n: int) -> str:
+        return f"conf/task/{self.name}.yaml: prompts.{method}[{n}]"
 
     def _check_words(self, place: str, method: str, prompt: PromptConfig) -> None:
         asks = method == "chat" or f"{{{ANSWER}}}" in prompt.template

@@ -7,13 +7,16 @@ vocabulary that merges across the boundary is read as it would be in running tex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from heads.candidates import Candidates, Masked, share_prefix
 from heads.errors import InputError
 from heads.example import Example
 from heads.prompts import Filled, Template, candidates, field_values
+from trainers.data.chat import ChatFrame, chat_frame
 from trainers.data.tokenizers import special_runs
+
+Tokens: TypeAlias = list[tuple[list[int], list[tuple[int, int]]]]  # ids and offsets of each text
 
 T = TypeVar("T", Candidates, Masked)
 
@@ -91,9 +94,7 @@ class Prompter:
             answers = candidates(example, self.template, self.words)
             return [self.template.fill(fields, answer) for answer in answers]
         message = self.template.fill(fields, None).text
-        asked = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": message}], tokenize=False, add_generation_prompt=True, enable_thinking=False
-        )
+        asked = f"{self._frame.before}{message}{self._frame.after}"
         # After a plain marker ([/INST]) an answer begins with a space; after white space or a special token it does not
         markers = (*self.tokenizer.all_special_tokens, *self.tokenizer.get_added_vocab())
         marked = asked[-1:].isspace() or asked.endswith(markers)
@@ -119,7 +120,7 @@ class Prompter:
 
     def _cut(self, example: Example, over: int) -> Example:
         """The example with its longest text cut at its end, by that many tokens or its share of them."""
-        offsets = self._encode(list(example.texts))["offset_mapping"]
+        offsets = [each for _, each in self._encode(list(example.texts))]
         sizes = [len(each) for each in offsets]
         longest = max(range(len(sizes)), key=sizes.__getitem__)
         if sizes[longest] < 2:
@@ -135,23 +136,40 @@ class Prompter:
         kept = text[: min(offsets[longest][sizes[longest] - drop][0], len(text) - 1)]
         return replace(example, texts=(*example.texts[:longest], kept, *example.texts[longest + 1 :]))
 
-    def _encode(self, texts: list[str]) -> Any:
-        # A row that spells a special token is plain text; a chat's own markers are not.
-        return self.tokenizer(
+    def _encode(self, texts: list[str], *, markers: bool = False) -> Tokens:
+        """Token ids and offsets of each text. A special token that a text spells is plain text, unless markers."""
+        found = self.tokenizer(
             texts,
             add_special_tokens=False,
-            split_special_tokens=not self.chat,
+            split_special_tokens=not markers,
             return_offsets_mapping=True,
             return_attention_mask=False,
             verbose=False,
         )
+        return list(zip(found["input_ids"], found["offset_mapping"], strict=True))
+
+    def _encode_chat(self, filled: Filled) -> tuple[list[int], list[tuple[int, int]]]:
+        """Token ids and offsets of a chat whose message spells a special token, which is plain text there."""
+        opening, end = len(self._frame.before), filled.start - len(self._frame.after)
+        ids, offsets = [], []
+        for start, part, markers in (
+            (0, filled.text[:opening], True),
+            (opening, filled.text[opening:end], False),
+            (end, filled.text[end:], True),
+        ):
+            ((part_ids, part_offsets),) = self._encode([part], markers=markers)
+            ids += part_ids
+            offsets += [(start + a, start + b) for a, b in part_offsets]
+        return ids, offsets
 
     def _tokenise(self, filled: Sequence[Filled], around: tuple[list[int], list[int]]) -> list[Spans]:
-        encoded = self._encode([one.text for one in filled])
-        return [
-            self._spans(one, ids, offsets, around)
-            for one, ids, offsets in zip(filled, encoded["input_ids"], encoded["offset_mapping"], strict=True)
-        ]
+        encoded = self._encode([one.text for one in filled], markers=self.chat)
+        if self.chat:
+            for n, one in enumerate(filled):
+                message = one.text[len(self._frame.before) : one.start - len(self._frame.after)]
+                if any(marker in message for marker in self._markers):
+                    encoded[n] = self._encode_chat(one)
+        return [self._spans(one, ids, offsets, around) for one, (ids, offsets) in zip(filled, encoded, strict=True)]
 
     def _spans(
         self, filled: Filled, ids: list[int], offsets: list[tuple[int, int]], around: tuple[list[int], list[int]]
@@ -183,6 +201,15 @@ class Prompter:
                 row = (*ids[:t], self.tokenizer.mask_token_id, *ids[t + 1 :])
                 reads.append((rows.setdefault(row, len(rows)), t, ids[t], c))
         return Masked(tuple(rows), tuple(reads))
+
+    @cached_property
+    def _frame(self) -> ChatFrame:
+        return chat_frame(self.tokenizer)
+
+    @cached_property
+    def _markers(self) -> list[str]:
+        """The texts that the tokenizer reads as special tokens."""
+        return [token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special]
 
     @cached_property
     def _around(self) -> tuple[list[int], list[int]]:

@@ -11,9 +11,10 @@ from transformers import PretrainedConfig
 
 from heads.errors import InputError
 from heads.prompts import Template
-from trainers.backbones.load import check_family, load_backbone, load_config
+from trainers.backbones.load import check_family, load_backbone, load_config, load_tokenizer
 from trainers.config import FinetuneConfig
 from trainers.config.zero_shot import METHODS
+from trainers.data.chat import chat_frame
 
 # What auto takes first: what the backbone was trained for, then the paper's own way.
 ORDER = ("chat", "heuristic", "likelihood", "fill_mask")
@@ -46,6 +47,27 @@ def pick_method(config: FinetuneConfig, tokenizer: Any) -> str:
     return asked
 
 
+def check_named_method(config: FinetuneConfig) -> None:
+    """Make sure, before any data are read, that a method that the user names is possible.
+
+    Raises:
+        InputError: the backbone, its tokenizer or the task's templates do not allow it.
+    """
+    if config.zero_shot.method in ("none", "auto") or not_asked(config):
+        return
+    method = pick_method(config, load_tokenizer(config.backbone))
+    check_normalization(config, method)
+    config.task.check_templates(method)
+
+
+def not_asked(config: FinetuneConfig) -> str:
+    """Why there is no stage 0 by the config alone; empty where there is one."""
+    if config.zero_shot.method == "none":
+        return "zero_shot=none"
+    anew = "n_transfer" if config.n_transfer is not None else "n_reinit" if config.n_reinit else ""
+    return f"{anew}={getattr(config, anew)}: what is trained is not the pretrained backbone" if anew else ""
+
+
 def hindrance(method: str, config: FinetuneConfig, tokenizer: Any, hf_config: PretrainedConfig) -> str:
     """Why a family is not possible, in words; empty where it is."""
     backbone, task = config.backbone, config.task
@@ -56,14 +78,23 @@ def hindrance(method: str, config: FinetuneConfig, tokenizer: Any, hf_config: Pr
         return (
             f"{backbone.name}'s tokenizer has no fast version, which zero-shot scoring needs to find the scored tokens"
         )
-    if method == "chat" and not tokenizer.chat_template:
-        return f"{backbone.name}'s tokenizer has no chat template"
+    if method == "chat" and (reason := _why_no_chat(tokenizer)):
+        return f"{backbone.name} is not a chat model: {reason}"
     if method == "fill_mask" and tokenizer.mask_token_id is None:
         return f"{backbone.name}'s tokenizer has no [MASK] token"
     if method == "fill_mask" and not has_lm_head(backbone.weights, hf_config):
         return f"{backbone.name}'s weights have no masked-LM head"
     if not task.prompts.of(method):
         return f"{task.name} has no prompts.{method} in its YAML"
+    return ""
+
+
+def _why_no_chat(tokenizer: Any) -> str:
+    """Why a tokenizer's chat template cannot be used; empty if it can."""
+    try:
+        chat_frame(tokenizer)
+    except InputError as error:
+        return str(error)
     return ""
 
 

@@ -11,6 +11,7 @@ from trainers.results import environment, write_result
 from trainers.runs import STAGE_ZERO
 from trainers.summary import summary
 from trainers.training import open_run
+from trainers.zero_shot.method import check_named_method
 from trainers.zero_shot.stage import stage_zero
 
 
@@ -24,6 +25,7 @@ def zero_shot(config: FinetuneConfig) -> dict[str, Any]:
         with accelerator.main_process_first():
             if accelerator.is_main_process:
                 (folder / STAGE_ZERO).unlink(missing_ok=True)
+            check_named_method(config)
             records = load_scored(config.task, config.data, config.zero_shot.splits)
             if accelerator.is_main_process:
                 for note in records.notes:

@@ -22,7 +22,7 @@ from trainers.runs import STAGE_ZERO, write_text
 from trainers.shared import once
 from trainers.zero_shot.answers import Answers, Asker, has_threshold
 from trainers.zero_shot.findings import Sample, add_split, lines_of, said_once
-from trainers.zero_shot.method import check_normalization, load_scored_model, pick_method
+from trainers.zero_shot.method import check_normalization, load_scored_model, not_asked, pick_method
 from trainers.zero_shot.scoring import Scorer
 
 PREDICTIONS = "zero_shot_predictions.jsonl"
@@ -47,7 +47,7 @@ def stage_zero(config: FinetuneConfig, folder: Path, accelerator: Accelerator, r
         InputError: the method that is named is not possible, or there is nothing to score.
     """
     _check_splits(config, records)
-    reason = _not_asked(config)
+    reason = not_asked(config)
     if reason:
         return {"method": "none", "reason": reason}
     if (folder / STAGE_ZERO).is_file():
@@ -90,14 +90,6 @@ def _none(config: FinetuneConfig, error: InputError) -> tuple[dict[str, Any], li
     if config.zero_shot.method != "auto":
         raise error
     return {"method": "none", "reason": str(error)}, []
-
-
-def _not_asked(config: FinetuneConfig) -> str:
-    """Why there is no stage 0 by the config alone; empty where there is one."""
-    if config.zero_shot.method == "none":
-        return "zero_shot=none"
-    anew = "n_transfer" if config.n_transfer is not None else "n_reinit" if config.n_reinit else ""
-    return f"{anew}={getattr(config, anew)}: what is trained is not the pretrained backbone" if anew else ""
 
 
 def _check_splits(config: FinetuneConfig, records: Records) -> None:
