@@ -5,7 +5,7 @@ layout are two things: four structures and two layouts make every input transfor
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from heads.errors import InputError
@@ -24,7 +24,8 @@ class Encoded:
 
     extract_position and second_from have one entry for each sequence, counted from the sequence's first token:
     the token whose state a head reads, and the first token of BERT's segment B (the length where there is none).
-    n_cut is the number of text tokens that did not fit.
+    n_cut is the number of text tokens that did not fit. n_text is the number of text tokens before truncation, and
+    n_unknown how many of them stand for text that the vocabulary does not have.
     """
 
     prefix: list[int]
@@ -32,6 +33,8 @@ class Encoded:
     extract_position: list[int]
     second_from: list[int]
     n_cut: int = 0
+    n_text: int = field(default=0, repr=False, compare=False)
+    n_unknown: int = field(default=0, repr=False, compare=False)
 
     @property
     def tree_length(self) -> int:

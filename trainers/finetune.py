@@ -232,6 +232,7 @@ def _result(run: Run, records: Records, scores: dict[str, dict[str, float]]) -> 
             "files": records.files,
             "rows": {name: len(one) for name, one in run.splits.items()},
             "cut_examples": {name: one.n_cut for name, one in run.splits.items()},
+            "unknown_token_fraction": {name: one.unknown_fraction for name, one in run.splits.items()},
             "unlabelled_train_rows_left_out": run.data.n_unlabelled,
             "warnings": run.warnings,
             "validation_cut": records.cut,

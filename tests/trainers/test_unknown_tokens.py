@@ -8,10 +8,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from heads.errors import InputError
+from heads.example import Example
+from heads.layouts import Gpt1Layout
+from heads.structures import STRUCTURES
 from trainers.backbones.load import load_tokenizer
 from trainers.config import BackboneConfig
+from trainers.data.encode import Encoder
 from trainers.data.tokenizers import encode_texts
 from trainers.data.unknown_tokens import count_unknown, knows_text, unknown_ids
+from trainers.finetune import finetune
 from trainers.launch import SHIPPED
 
 
@@ -96,3 +101,37 @@ def test_a_vocabulary_without_an_unknown_token_says_what_it_cannot_encode():
 def test_a_byte_level_vocabulary_knows_everything():
     tokenizer = load_tokenizer(BackboneConfig(name="mini_gpt", hub=str(SHIPPED / "mini_gpt"), family="causal"))
     assert count_unknown(encode_texts(tokenizer, ["人人生而自由 🎉"]), unknown_ids(tokenizer))[0] == 0
+
+
+def test_unknown_tokens_are_counted_before_truncation_and_a_text_without_tokens_is_unknown():
+    layout = Gpt1Layout(start=7, delimiter=8, extract=9, n_ctx=8)
+    encode = Encoder("entailment", STRUCTURES["entailment"], wordlevel("a", "b"), layout)
+    first, empty = encode([example("a x y z a b x x", "b"), example("a", " ")])
+    assert (first.n_text, first.n_unknown) == (9, 5)
+    assert first.n_cut > 0
+    assert (empty.n_text, empty.n_unknown) == (1, 0)
+
+
+def example(*texts):
+    return Example("train-0", texts, (), None)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "share"), [("tiny_bert", "Ωμέγα και άλφα", 1.0), ("mini_gpt", "Ωμέγα και άλφα", 0.0)]
+)
+def test_text_in_a_script_that_the_vocabulary_lacks_is_warned_of_and_in_the_result(
+    compose, tmp_path, capfd, name, text, share
+):
+    rows = [f"a good film,{label}" for label in "01" * 2] + [f"{text},{label}" for label in "01" * 4]
+    for split, lines in (("train", rows), ("validation", rows[:4])):
+        (tmp_path / f"{split}.csv").write_text("\n".join(["text,label", *lines, ""]), encoding="utf-8")
+    files = [f"data.files.{split}={tmp_path / split}.csv" for split in ("train", "validation")]
+    typed = ["task=single", *files, f"backbone={name}", "train.max_steps=1", f"run_dir={tmp_path / 'run'}"]
+    data = finetune(compose(*typed))["data"]
+    n_known = 4 * 3
+    if share:  # each of the Greek words is one unknown token
+        share = 8 * 3 / (8 * 3 + n_known)
+    assert data["unknown_token_fraction"] == {"train": pytest.approx(share), "validation": 0.0}
+    said = "67 % of the tokens of train are unknown to the tokenizer"
+    assert any(said in line for line in data["warnings"]) == (share > 0)
+    assert (said in capfd.readouterr().err) == (share > 0)

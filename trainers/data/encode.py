@@ -28,6 +28,7 @@ from trainers.data.readers import READERS, check_columns
 from trainers.data.records import Records, fingerprint
 from trainers.data.split import EncodedData, Split
 from trainers.data.tokenizers import encode_texts, tokenizer_content
+from trainers.data.unknown_tokens import count_unknown, unknown_ids, warnings_of_unknown
 from trainers.shared import once, same
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # Bumped when the encoding of the same content changes, so that tables of an older version are not found again.
-VERSION = 4
+VERSION = 5
 ENCODED, ABOUT = "encoded", "encoded.json"  # a kind of folder in the cache, and its file beside the tables
 PIECE = 1000  # rows that are encoded at once
 
@@ -53,13 +54,16 @@ class Encoder:
     def __call__(self, examples: Sequence[Example]) -> list[Encoded]:
         """Encode examples; texts that occur several times (both orders) are tokenised once."""
         structured = [self.transform(example) for example in examples]
-        segments = [s for one in structured for part in (one.prefix, *one.branches) for s in part]
+        segments = [s for one in structured for s in _segments(one)]
         ids = self._ids(segments)
+        unknown = unknown_ids(self.tokenizer)
         encoded = []
         for example, one in zip(examples, structured, strict=True):
             try:
                 prefix = [ids[s] for s in one.prefix]
                 laid = self.layout(prefix, [[ids[s] for s in branch] for branch in one.branches])
+                n_unknown, n_text = count_unknown([ids[s].text for s in _segments(one) if s.text.strip()], unknown)
+                laid = replace(laid, n_text=n_text, n_unknown=n_unknown)
                 encoded.append(_widened(laid) if prefix else laid)
             except InputError as error:
                 raise InputError(f"{example.name}: {error}") from error
@@ -83,6 +87,10 @@ class Encoder:
             "cleaning": self.cleaning,
             "version": VERSION,
         }
+
+
+def _segments(sequences: Sequences) -> list[Segment]:
+    return [segment for part in (sequences.prefix, *sequences.branches) for segment in part]
 
 
 def _widened(encoded: Encoded) -> Encoded:
@@ -122,7 +130,8 @@ def _encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> Enc
     folder = made_once(None, ENCODED, [records.content, *_content(task, encoder)], write, _is_whole)
     about = json.loads((folder / ABOUT).read_text())
     splits = {name: _open_split(folder, name, task) for name in about["splits"]}
-    return EncodedData(splits, about["labels"], about["warnings"], about["unlabelled"])
+    warnings = [*about["warnings"], *warnings_of_unknown({name: one.unknown_fraction for name, one in splits.items()})]
+    return EncodedData(splits, about["labels"], warnings, about["unlabelled"])
 
 
 def _is_whole(folder: Path) -> bool:
@@ -200,4 +209,6 @@ def _columns(examples: Sequence[Example], encoder: Encoder) -> Columns:
         "tree_length": [one.tree_length for one in encoded],
         "n_sequences": [len(one.branches) for one in encoded],
         "n_cut": [one.n_cut for one in encoded],
+        "n_text": [one.n_text for one in encoded],
+        "n_unknown": [one.n_unknown for one in encoded],
     }

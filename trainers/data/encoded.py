@@ -20,6 +20,8 @@ SCHEMA = pa.schema(
         "tree_length": pa.int32(),
         "n_sequences": pa.int32(),
         "n_cut": pa.int32(),
+        "n_text": pa.int32(),
+        "n_unknown": pa.int32(),
     }
 )
 

@@ -75,6 +75,11 @@ class Split:
         """Examples that lost tokens to the context's limit."""
         return int((self.table.column("n_cut") > 0).sum())
 
+    @cached_property
+    def unknown_fraction(self) -> float:
+        """Share of the text tokens, before truncation, that stand for text that the vocabulary does not have."""
+        return float(self.table.column("n_unknown").sum() / max(self.table.column("n_text").sum(), 1))
+
     def named(self) -> Iterator[tuple[str, int | float | None]]:
         """Each example's name and label, in order, some of them in memory at a time."""
         return ((guid, self._label(label)) for guid, label in self.table.each("guid", "label"))

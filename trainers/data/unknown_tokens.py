@@ -1,7 +1,7 @@
 """Unknown tokens: whether a tokenizer has a vocabulary at all, and how much of a text it does not know."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,8 @@ ORDINARY_TEXTS = (
     "Բոլոր մարդիկ ծնվում են ազատ.",
 )
 
+MUCH_UNKNOWN = 0.05  # share of a split's tokens above which there is a warning
+
 # Names under which transformers looks for a vocabulary.
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt", "bpe.codes", "tekken.json"),
@@ -58,7 +60,7 @@ def count_unknown(ids: Iterable[Sequence[int]], unknown: set[int]) -> tuple[int,
     """
     n_unknown, n_tokens = 0, 0
     for each in ids:
-        n_unknown += sum(i in unknown for i in each) if each else 1
+        n_unknown += sum(each.count(i) for i in unknown) if each else 1
         n_tokens += max(len(each), 1)
     return n_unknown, n_tokens
 
@@ -95,6 +97,17 @@ def check_vocabulary(tokenizer: "PreTrainedTokenizerBase", source: str, where: s
         f"{where} has no usable tokenizer{lacking}: its {type(tokenizer).__name__} has {len(tokenizer)} tokens and "
         f"encodes ordinary text to nothing or to unknown tokens: {remedy}"
     )
+
+
+def warnings_of_unknown(shares: Mapping[str, float]) -> list[str]:
+    """A warning of one line if much of a split's text, by its share of unknown tokens, is not in the vocabulary.
+
+    >>> warnings_of_unknown({"train": 0.753, "validation": 0.01})
+    ['75 % of the tokens of train are unknown to the tokenizer: choose a backbone for that language or script']
+    """
+    much = [f"{100 * share:.0f} % of the tokens of {name}" for name, share in shares.items() if share > MUCH_UNKNOWN]
+    remedy = "are unknown to the tokenizer: choose a backbone for that language or script"
+    return [f"{' and '.join(much)} {remedy}"] if much else []
 
 
 def missing_files(source: str, names: Sequence[str] = TOKENIZER_FILES) -> list[str]:
