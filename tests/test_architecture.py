@@ -99,14 +99,15 @@ def test_a_config_is_checked_before_anything_heavy_is_loaded(module):
     assert not loaded & {"torch", "transformers", "datasets", "accelerate", "peft"}
 
 
-def test_a_run_on_rows_that_were_encoded_before_does_without_the_library_that_reads_rows(tmp_path):
+def test_a_run_on_rows_that_were_encoded_before_imports_neither_datasets_nor_scikit_learn(tmp_path):
     own = {"ABLATUNE_CACHE": str(tmp_path / "cache")}
     for n, expected in enumerate([True, False]):
         typed = ["task=sst2", "data=sample", "backbone=tiny", "train.max_steps=1", "zero_shot=none"]
         code = (
             f"import runpy, sys; sys.argv[1:] = {[*typed, f'run_dir={tmp_path / str(n)}']}\n"
             "runpy.run_path('recipes/finetune.py', run_name='__main__')\n"
-            "print({'datasets', 'pandas'} <= sys.modules.keys(), not {'datasets', 'pandas'} & sys.modules.keys())"
+            "heavy = {'datasets', 'pandas', 'sklearn'}\n"
+            "print(heavy <= sys.modules.keys(), not heavy & sys.modules.keys())"
         )
         done = subprocess.run(
             [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, env=os.environ | own

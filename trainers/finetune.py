@@ -16,6 +16,7 @@ from heads.errors import InputError
 from heads.output_layer import load_head
 from trainers import checkpoints, tracking
 from trainers.backbones.transfer import n_layers
+from trainers.bag_of_words import bag_of_words
 from trainers.baselines import Baselines, guesses, zero_shot_guesses
 from trainers.build import Foundation, assemble, lay_foundation, pack_sequences, share_candidates
 from trainers.config import FinetuneConfig, flat
@@ -55,9 +56,8 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         if accelerator.is_main_process:
             _print_warnings(run.warnings)
         zero_shot = stage_zero(config, folder, accelerator, records)
-        baselines = zero_shot_guesses(zero_shot) | _baselines(
-            run
-        )  # a metric of the user's own may fail: before training
+        # before training: a metric of the user's own may fail
+        baselines = zero_shot_guesses(zero_shot) | _baselines(run, records)
         # Dropout differs between processes, and not with what was drawn before.
         set_seed(config.seed_of_order + 1000 * accelerator.process_index)
         if not checkpoints.load_last(folder, run.states):
@@ -146,12 +146,17 @@ def _groups(config: FinetuneConfig, foundation: Foundation, model: nn.Module) ->
     )
 
 
-def _baselines(run: Run) -> Baselines:
-    """The baselines of every split that is scored."""
+def _baselines(run: Run, records: Records) -> Baselines:
+    """The baselines of every split that is scored; bag of words by the main process alone, which writes the result."""
     train = run.splits["train"]
     scored = {name: split for name, split in run.splits.items() if split is not train}
     sample = {} if run.train_sample is None else {"train": run.train_sample}
-    return guesses(run.config.task, scored | sample, train)
+    found = guesses(run.config.task, scored | sample, train)
+    if run.config.baselines == "auto" and run.accelerator.is_main_process:
+        for split, scores in bag_of_words(run.config.task, records, scored | sample, train).items():
+            for metric, value in scores.items():
+                found[split].setdefault(metric, {})["bag_of_words"] = value
+    return found
 
 
 def _finish(run: Run, records: Records, zero_shot: dict[str, Any], baselines: Baselines) -> dict[str, Any]:

@@ -32,6 +32,7 @@ SPEED_ONLY = (
     "train.checkpoint_every",
     "train.compile",
     "train.save_model",
+    "baselines",
     "zero_shot.tokens",
     "zero_shot.candidates",
     "curve.tokens",
@@ -61,6 +62,7 @@ class FinetuneConfig:
     tracking: TrackingConfig = MISSING
     ablation: str = "none"
     zero_shot: ZeroShotConfig = MISSING
+    baselines: str = "auto"  # auto adds a bag of words (TF-IDF, a linear model) up to 200,000 train rows; or none
     seed: int = 0
     # Dodge et al. 2020, section 4, vary these two apart; null is seed
     weight_init_seed: int | None = None  # of what is drawn anew: head, adapter, new tokens' rows, blocks
@@ -96,6 +98,7 @@ class FinetuneConfig:
                 self.train.micro_batch_size is None,
                 "objective.loss=soft_f1 is a ratio of sums over a whole update: leave train.micro_batch_size out",
             )
+        choose({"auto": "", "none": ""}, self.baselines, what="choice", where="baselines")
         self._check_family()
         self._check_twin()
         self._check_transfer()
