@@ -18,7 +18,7 @@ from trainers.studies.launchers import check_launcher
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
-# Keys whose value is a path: taken as it stands, though it hold a comma, an equals sign or a blank.
+# Keys whose value is a path or a delimiter: taken as it stands, though it hold a comma, an equals sign or a blank.
 PATHS = (
     "run",
     "runs",
@@ -30,6 +30,8 @@ PATHS = (
     "backbone.path",
     "backbone.lstm",
     "data.root",
+    "data.delimiter",
+    "delimiter",
     "corpus.cache",
 )
 

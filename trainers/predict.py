@@ -13,7 +13,7 @@ from heads.errors import InputError
 from trainers.build import Foundation, pack_sequences, share_candidates
 from trainers.config import FinetuneConfig, PredictConfig, TaskConfig
 from trainers.data.encode import encode_split
-from trainers.data.files import read_file
+from trainers.data.files import read_file, rows_in_memory
 from trainers.data.readers import check_columns
 from trainers.data.records import load_split
 from trainers.data.split import Split
@@ -91,7 +91,7 @@ def predict_new(config: PredictConfig) -> None:
 def _rows(config: PredictConfig, task: TaskConfig) -> Dataset:
     assert config.input is not None
     if config.input == "-":
-        return Dataset.from_list(read_lines(sys.stdin, task))
+        return rows_in_memory(read_lines(sys.stdin, task), "the input")
     notes = list[str]()
     rows = read_file(config.input, FileOptions(config.encoding, config.delimiter, config.quoting, prefix=""), notes)
     for note in notes:

@@ -83,6 +83,7 @@ def test_settings_say_what_the_content_does_not(read):
         assert [row["text"] for row in read(column_in_quotes, "a.tsv", quoting=quoting)[0]] == expected
     assert read('text,label\n"a, b",x\n"say \\"c\\"",y\n', quoting="backslash")[0] == TWO
     assert read("a,b;c\nx,y;z\n", delimiter="semicolon")[0] == [{"a,b": "x,y", "c": "z"}]
+    assert read("a,b\tc\nx,y\tz\n", delimiter="\\t")[0] == [{"a,b": "x,y", "c": "z"}]
     assert read("a#b\nx#y\n", delimiter="#")[0] == [{"a": "x", "b": "y"}]
     assert read("text\ncafé\n".encode("latin-1"), encoding="latin-1")[0] == [{"text": "café"}]
     assert read("\ufefftext\ncafé\n", encoding="latin-1")[0] == [{"text": "café"}]  # the byte order mark decides

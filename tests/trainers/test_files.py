@@ -15,7 +15,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from heads.errors import InputError
 from trainers.config import FilesConfig
 from trainers.data.column_types import check_types
-from trainers.data.files import prepare_files, read_file, read_files
+from trainers.data.files import prepare_files, read_file, read_files, rows_in_memory
 from trainers.data.origins import ORIGIN
 from trainers.data.records import load_records
 from trainers.data.text_files import FileOptions
@@ -139,7 +139,7 @@ def test_what_is_wrong_is_said_in_one_line(name, content, said):
 def test_a_file_that_is_not_there():
     written("train.csv", "text\na\n")
     for name, said in {
-        "trian.csv": r"there is no such file. Did you mean 'train.csv'\?$",
+        "train2.csv": r"there is no such file. Did you mean 'train.csv'\?$",
         ".": r"is a folder: give a file, or a pattern such as ./\*.csv$",
         "part-*.csv": r"no file matches the pattern$",
         "/dev/null/a.csv": r"there is no such file$",
@@ -148,13 +148,24 @@ def test_a_file_that_is_not_there():
             read_file(name)
 
 
+def test_typed_rows_are_like_those_of_a_file():
+    rows = rows_in_memory([{"text": "a", "label": 1}, {"text": 2, "label": "x"}, {"text": "c"}], "the input")
+    assert (rows["text"], rows["label"], rows[2][ORIGIN]) == (["a", "2", "c"], ["1", "x", None], "line 3 of the input")
+    with pytest.raises(
+        InputError, match=r"^column 'text' of input holds text in line 1 of the input and lists in line 2"
+    ):
+        check_types(
+            rows_in_memory([{"text": "a"}, {"text": []}], "the input").features, {"text": "task.texts"}, None, "input"
+        )
+
+
 # Parquet and spreadsheets
 
 
 def test_parquet_columns_become_text_where_they_can():
     table = pa.table(
         {
-            "text": pa.array([b"caf\xc3\xa9", b"b"], pa.binary()),
+            "text": pa.array([b"\xc3\xa9t\xc3\xa9", b"b"], pa.binary()),
             "large": pa.array([b"a", None], pa.large_binary()),
             "fixed": pa.array([b"ab", b"cd"], pa.binary(2)),
             "category": pa.array(["x", "y"]).dictionary_encode(),
@@ -164,7 +175,7 @@ def test_parquet_columns_become_text_where_they_can():
     pq.write_table(table, "a.parquet")
     rows = read_file("a.parquet")
     assert rows[0] == {
-        "text": "café", "large": "a", "fixed": "ab", "category": "x", "bytes": b"\xff", ORIGIN: "row 1 of a.parquet"
+        "text": "été", "large": "a", "fixed": "ab", "category": "x", "bytes": b"\xff", ORIGIN: "row 1 of a.parquet"
     }  # fmt: skip
     assert rows[1][ORIGIN] == "row 2 of a.parquet"
 
@@ -260,6 +271,7 @@ def test_the_home_folder(folder, monkeypatch):
     monkeypatch.setenv("HOME", str(folder))
     written("a.csv", "text\na\n")
     assert rows_of("~/a.csv") == [{"text": "a"}]
+    assert quote_path("data.delimiter=;") == "data.delimiter=';'"
     assert quote_path("data.files.train=~/a.csv") == f"data.files.train='{folder}/a.csv'"
 
 

@@ -19,7 +19,9 @@ def check_file_format(encoding: str | None, delimiter: str | None, quoting: str,
     heads.errors.InputError: data.encoding=utf8x: there is no such encoding; common are utf-8, utf-16 and cp1252
     """
     choose(QUOTINGS, quoting, what="quoting", where=f"{prefix}quoting")
-    single = delimiter is None or delimiter in DELIMITERS or (len(delimiter) == 1 and delimiter not in '\r\n"\\')
+    single = (
+        delimiter is None or delimiter in (*DELIMITERS, "\\t") or (len(delimiter) == 1 and delimiter not in '\r\n"\\')
+    )
     need(single, f"{prefix}delimiter is {', '.join(DELIMITERS)} or one character, got {delimiter}")
     if encoding is not None:
         known = True

@@ -38,4 +38,4 @@ class BadRows:
             raise self._first
         if self._first is not None:
             where = name_rows(self._names, self.n - len(self._names))
-            raise InputError(f"{self._first} ({self.n} rows cannot be read: {where})") from self._first
+            raise InputError(f"{self._first}; {self.n} rows cannot be read: {where}") from self._first

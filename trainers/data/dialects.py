@@ -24,7 +24,7 @@ def find_dialect(file: TextFile, ending: str, options: FileOptions, notes: list[
     stated = SEPARATOR_LINE.fullmatch(first)
     skipped = int(stated is not None)
     if options.delimiter is not None:
-        delimiter = DELIMITERS.get(options.delimiter, options.delimiter)
+        delimiter = DELIMITERS.get(options.delimiter, options.delimiter.replace("\\t", "\t"))
     elif stated is not None:
         delimiter = stated[1]
     else:

@@ -81,12 +81,12 @@ def json_tables(sources: Sequence[Source], ending: str, options: FileOptions, no
             f"{lines[0][0].name} has JSON lines and {documents[0][0].name} has not: give files of one kind"
         )
     if lines:
-        return {"": _of_records(lines, "line", notes)}
+        return {"": records_table(lines, "line", notes)}
     if len(documents) > 1 and any(list(tables) != [""] for _, tables in documents):
         raise InputError("a file with several splits goes with no other file: give it alone")
     names = documents[0][1]
     return {
-        name: _of_records(
+        name: records_table(
             [(source, partial(enumerate, tables[name], 1)) for source, tables in documents],  # type: ignore[list-item]
             "row",
             notes,
@@ -98,7 +98,7 @@ def json_tables(sources: Sequence[Source], ending: str, options: FileOptions, no
 def sheet_tables(sources: Sequence[Source], ending: str, options: FileOptions, notes: list[str]) -> dict[str, Table]:
     """Excel's first sheet: columns have the type of their cells."""
     rows = [(source, _named(source, len(sources), partial(read_sheet, source.path, notes))) for source in sources]
-    return {"": _of_records([(source, partial(iter, found)) for source, found in rows], "row", notes)}
+    return {"": records_table([(source, partial(iter, found)) for source, found in rows], "row", notes)}
 
 
 def parquet_tables(sources: Sequence[Source], ending: str, options: FileOptions, notes: list[str]) -> dict[str, Table]:
@@ -156,7 +156,7 @@ def _check_same(source: Source, names: list[str], found: list[str], first: Sourc
         )
 
 
-def _of_records(sources: Sequence[tuple[Source, Callable[[], Numbered]]], unit: str, notes: list[str]) -> Table:
+def records_table(sources: Sequence[tuple[Source, Callable[[], Numbered]]], unit: str, notes: list[str]) -> Table:
     """Rows of Python values: read once for the columns' types, and once more for the values."""
     shapes: dict[str, Shape] = {}
     for source, records in sources:

@@ -9,11 +9,11 @@ import lzma
 import os
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from heads.errors import InputError
 from trainers.choose import nearest
@@ -94,6 +94,19 @@ def prepare_files(files: Mapping[str, str], options: FileOptions, key: str = "da
                 about["notes"].append(f"splits {', '.join(tables)}")
         notes += [f"{where}: {'; '.join(about['notes'])}"] if about["notes"] else []
     return Prepared(found, notes)
+
+
+def rows_in_memory(rows: Sequence[dict[str, Any]], source: str) -> "Dataset":
+    """Rows that were typed, one in each line of source, as rows of a file: columns have the type of their values."""
+    from functools import partial
+
+    from datasets import Dataset
+    from pyarrow import Table
+
+    from trainers.data.file_tables import Source, records_table
+
+    table = records_table([(Source(Path(), source), partial(enumerate, rows, 1))], "line", [])
+    return Dataset(Table.from_batches(table.batches, schema=table.schema))
 
 
 def content_hash(file: str) -> str | None:
