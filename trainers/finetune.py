@@ -79,7 +79,7 @@ def prepare(config: FinetuneConfig, folder: Path, accelerator: Accelerator, reco
     with accelerator.main_process_first():  # the others find the encoded table that the first has made
         data = encode_records(records, config.task, foundation.encoder(config))
     splits, labels = data.splits, data.labels
-    config = replace(config, task=replace(config.task, labels=labels))
+    config = replace(config, task=replace(config.task, labels=labels, label_values=data.label_values))
     check_metrics(config.task, next(one for name, one in splits.items() if name.startswith("validation")))
     model = assemble(config, foundation, labels)
     splits = {name: share_candidates(config, model, split) for name, split in splits.items()}
@@ -243,6 +243,7 @@ def _result(run: Run, records: Records, scores: dict[str, dict[str, float]]) -> 
             "validation_cut": records.cut,
             "cleaning": config.data.cleaning,
             "labels": run.labels,
+            "label_values": config.task.label_values,
             "score_range": _score_range(run.splits["train"]),
         },
         "new_parameters": run.foundation.anew,

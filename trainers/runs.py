@@ -33,7 +33,7 @@ STAGE_ZERO = "zero_shot.json"
 SOURCE = ".source.json"  # which own files of rows, or texts and tokenizer, a run began with, until it is finished
 
 # Settings that a run fills in where they are not typed: from the train file, from accelerate.
-FILLED_IN = ("task.labels", "mixed_precision")
+FILLED_IN = ("task.labels", "task.label_values", "mixed_precision")
 
 
 def is_finished(folder: Path) -> bool:

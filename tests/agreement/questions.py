@@ -5,7 +5,7 @@ For with_lm_eval.py beside it and for tests/benchmarks/zero_shot.py.
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import hydra
@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 from heads.example import Example
 from heads.prompts import Template, candidates, field_values
 from trainers.config import FinetuneConfig, PromptConfig, TaskConfig
-from trainers.data.examples import read_examples, source_names
-from trainers.data.labels import with_labels
+from trainers.data.classes import read_classes
+from trainers.data.examples import read_examples
 from trainers.data.records import load_split
 from trainers.launch import register
 from trainers.overrides import CONF
@@ -62,7 +62,7 @@ def compose(task: str, args: argparse.Namespace, mixed_precision: str = "no") ->
 def read(config: FinetuneConfig) -> tuple[TaskConfig, list[Example]]:
     """The task with its labels, and its validation rows."""
     rows = load_split(config.task, config.data, "validation")
-    task = replace(config.task, labels=with_labels(config.task, source_names(rows, config.task), rows))
+    task = read_classes(config.task, {"validation": rows}).fill(config.task)
     return task, [example for _, example in read_examples("validation", rows, task, task.labels)]
 
 

@@ -143,8 +143,9 @@ def test_labels_are_read_by_name_whatever_the_sources_order(encoded):
 
 
 def test_bare_numbers_are_places_in_the_tasks_own_list(encoded):
-    splits, _, _ = encoded("mnli", {"train": {"premise": ["a", "b"], "hypothesis": ["x", "y"], "label": [2, 0]}})
-    assert labels_of(splits["train"]) == [2, 0]
+    rows = {"premise": ["a", "b", "c"], "hypothesis": ["x", "y", "z"], "label": [2, 0, 1]}
+    splits, _, _ = encoded("mnli", {"train": rows})
+    assert labels_of(splits["train"]) == [2, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -719,12 +720,12 @@ def cut(configured):
 def test_validation_is_cut_from_train_by_the_seed(cut, tmp_path):
     file = write(tmp_path / "train.jsonl", sentences(40))
     records, texts = cut(file)
-    assert records.cut == "4 of 40 train rows, seed 0"
+    assert records.cut == "4 of 40 train rows, stratified by class, seed 0"
     assert [len(rows) for rows in texts.values()] == [36, 4]
     assert sorted(texts["train"] + texts["validation"]) == sorted(row["text"] for row in sentences(40))
     assert cut(file)[1] == texts
     records, other = cut(file, split_seed=1, validation_fraction=0.25)
-    assert records.cut == "10 of 40 train rows, seed 1"
+    assert records.cut == "10 of 40 train rows, stratified by class, seed 1"
     assert not set(other["train"]) & set(other["validation"])
     assert set(cut(file, split_seed=1)[1]["validation"]) != set(texts["validation"])
 
@@ -820,8 +821,12 @@ def test_a_text_that_spells_a_special_token_is_text(encoded, foundation, backbon
     (ids,) = encode_texts(tokenizer, [spelt])
     assert not special & set(ids)
     assert len(ids) > 10
-    plain = encoded("mrpc", {"train": {"sentence1": ["so"], "sentence2": ["it"], "label": [1]}}, backbone=backbone)
-    tricky = encoded("mrpc", {"train": {"sentence1": [spelt], "sentence2": [spelt], "label": [1]}}, backbone=backbone)
+    plain = encoded(
+        "mrpc", {"train": {"sentence1": ["so"], "sentence2": ["it"], "label": ["equivalent"]}}, backbone=backbone
+    )
+    tricky = encoded(
+        "mrpc", {"train": {"sentence1": [spelt], "sentence2": [spelt], "label": ["equivalent"]}}, backbone=backbone
+    )
     counts = [
         [sum(i in special for i in branch) for branch in all_of(found[0]["train"])["branches"][0]]
         for found in (plain, tricky)
@@ -858,7 +863,8 @@ def test_the_same_content_is_encoded_once(train_of, compose, monkeypatch, own_ca
 
 def test_a_table_in_pieces_is_that_of_one(encoded, monkeypatch, own_cache):
     n = 10
-    rows = {"sentence": [f"row {i}, " + "so " * i for i in range(n)], "label": [i % 3 - 1 for i in range(n)]}
+    label = [[None, "negative", "positive"][i % 3] for i in range(n)]
+    rows = {"sentence": [f"row {i}, " + "so " * i for i in range(n)], "label": label}
     tables = {"train": rows, "test": rows}
     whole, labels, n_unlabelled = encoded("sst2", tables)
     monkeypatch.setattr(encode, "PIECE", 3)

@@ -12,6 +12,8 @@ from trainers.config.need import need
 from trainers.config.zero_shot import PromptConfig, PromptsConfig
 from trainers.metrics import METRICS, SCORE_METRICS
 
+LABEL_VALUES: dict[str, None] = dict.fromkeys(("name", "from_zero", "from_one", "letter"))
+
 
 @dataclass
 class TaskConfig:
@@ -31,6 +33,9 @@ class TaskConfig:
     structure: str = MISSING
     # Names, in the order of the logits; for multiple choice, the names of the choices. Empty: read from the train file.
     labels: list[str] = field(default_factory=list)
+    # What a value of the label column is: name, or a position in labels: from_zero, from_one, letter. Null: read from
+    # the values of all splits.
+    label_values: str | None = None
     # Makes it regression: [least, greatest], outside of which a label is an error, or auto, which accepts every number.
     score_range: Any = None
     metrics: list[str] = MISSING
@@ -52,6 +57,10 @@ class TaskConfig:
             least <= len(self.texts) <= most,
             f"{where}: structure {self.structure} reads {wanted} text column(s), got task.texts={self.texts}",
         )
+        if self.label_values is not None:
+            choose(LABEL_VALUES, self.label_values, what="kind of label", where="task.label_values")
+            listed = bool(self.labels) or self.structure == "multiple_choice" or self.label_values == "name"
+            need(listed, f"task.label_values={self.label_values} is a position in task.labels: list the names there")
         if self.reader == "columns":
             need(
                 (self.structure == "multiple_choice") == bool(self.choices),

@@ -20,10 +20,10 @@ from heads.tree import split_common
 from trainers.config import TaskConfig
 from trainers.data.bad_rows import BadRows
 from trainers.data.cache import made_once
+from trainers.data.classes import read_classes, source_names
 from trainers.data.cleaning import CLEANINGS
 from trainers.data.encoded import Columns, EncodedTable, write_table
-from trainers.data.examples import label_reader, source_names
-from trainers.data.labels import with_labels
+from trainers.data.examples import label_reader
 from trainers.data.readers import READERS, check_columns
 from trainers.data.records import Records, fingerprint
 from trainers.data.split import EncodedData, Split
@@ -118,20 +118,28 @@ def _encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> Enc
         splits, left_out = records.splits, list[int]()
         for name, rows in splits.items():
             check_columns(task, rows, f"the {name} split", labelled=not name.startswith("test"))
-        labels = with_labels(task, source_names(splits["train"], task), splits["train"], splits.values())
+        classes = records.classes or read_classes(task, splits)
+        filled = classes.fill(task)
         for name, rows in splits.items():
             of_train = left_out if name == "train" else None
-            write_table(folder / f"{name}.arrow", _pieces(name, rows, task, encoder, labels, left_out=of_train))
+            pieces = _pieces(name, rows, filled, encoder, filled.labels, left_out=of_train)
+            write_table(folder / f"{name}.arrow", pieces)
         if not len(EncodedTable.open(folder / "train.arrow")):
             raise InputError(f"no train row of {task.name} has a label (column '{task.label}')")
-        about = {"splits": list(splits), "labels": labels, "unlabelled": sum(left_out), "warnings": []}
+        about = {
+            "splits": list(splits),
+            "labels": filled.labels,
+            "label_values": filled.label_values,
+            "unlabelled": sum(left_out),
+            "warnings": [],
+        }
         (folder / ABOUT).write_text(json.dumps(about))
 
     folder = made_once(None, ENCODED, [records.content, *_content(task, encoder)], write, _is_whole)
     about = json.loads((folder / ABOUT).read_text())
     splits = {name: _open_split(folder, name, task) for name in about["splits"]}
     warnings = [*about["warnings"], *warnings_of_unknown({name: one.unknown_fraction for name, one in splits.items()})]
-    return EncodedData(splits, about["labels"], warnings, about["unlabelled"])
+    return EncodedData(splits, about["labels"], warnings, about["unlabelled"], about["label_values"])
 
 
 def _is_whole(folder: Path) -> bool:

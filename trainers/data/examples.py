@@ -9,6 +9,7 @@ import numpy as np
 from heads.example import Example
 from trainers.config import TaskConfig
 from trainers.data.bad_rows import BadRows
+from trainers.data.classes import source_names
 from trainers.data.labels import ToLabel, class_reader, score_reader
 from trainers.data.origins import ORIGIN, row_name
 from trainers.data.readers import READERS, check_columns
@@ -17,17 +18,11 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def source_names(rows: "Dataset", task: TaskConfig) -> list[str] | None:
-    """The source's own names of its classes, where its label column has them."""
-    return getattr(rows.features.get(task.label), "names", None)
-
-
 def label_reader(task: TaskConfig, labels: list[str], names: list[str] | None) -> ToLabel:
     """What makes a number of a raw label of the task, as trainers/data/labels.py has it."""
     if task.regression:
         return score_reader(task.score_bounds, task.label)
-    # A bare number beside candidates in columns of their own could be counted from 0 or from 1.
-    return class_reader(labels, names, task.label, by_position=len(task.choices) < 2)
+    return class_reader(labels, names, task.label, task.label_values or "name")
 
 
 def read_examples(

@@ -1,17 +1,16 @@
 """Labels by name: a source's value to the task's class index or score, whatever the source's own order."""
 
 import math
+import re
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from string import ascii_uppercase
+from typing import Any
 
 from heads.errors import InputError
 from trainers.choose import nearest
-from trainers.config import TaskConfig
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 ToLabel = Callable[[Any, str], int | float | None]
+ToClass = Callable[[str], int | None]
 
 
 def label_name(value: Any) -> str | None:
@@ -28,38 +27,89 @@ def label_name(value: Any) -> str | None:
     return name or None
 
 
-# How data sets mark a row without a label; a class of such a name is one all the same.
+# How datasets mark a row without a label; a class may have such a name too.
 UNLABELLED = ("-1", "-")
+WHOLE_NUMBER = re.compile(r"(-?(?:0|[1-9]\d*))(?:\.0+)?")
+
+
+def as_number(name: str) -> int | None:
+    """The whole number that a name spells, or None.
+
+    >>> [as_number(name) for name in ("1", "1.0", "-1", "1.5", "01", "one")]
+    [1, 1, -1, None, None, None]
+    """
+    match = WHOLE_NUMBER.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def source_name(value: Any, declared: list[str] | None) -> str | None:
+    """A raw value as a name; declared are the source's class names, which its integers are indices of.
+
+    >>> source_name(1, ["no", "yes"]), source_name(1, None), source_name(-1, ["no", "yes"])
+    ('yes', '1', '-1')
+    """
+    name = label_name(value)
+    if name is not None and declared is not None and name.isdecimal() and int(name) < len(declared):
+        return declared[int(name)]
+    return name
+
+
+def _spelling(name: str) -> str:
+    """One spelling for 1 and 1.0, and for true, True and TRUE."""
+    number = as_number(name)
+    return str(number) if number is not None else name.lower() if name.lower() in ("true", "false") else name
+
+
+def to_class(labels: list[str], values: str = "name") -> ToClass:
+    """A function from a name to a class index, or to None; values is task.label_values.
+
+    >>> [to_class(["no", "yes"], values)(name) for values, name in
+    ...  (("name", "yes"), ("from_zero", "1"), ("from_one", "1"), ("letter", "b"), ("name", "1"))]
+    [1, 1, 0, 1, None]
+    """
+    index: dict[str, int] = {}
+    for i, label in enumerate(labels):
+        index.setdefault(_spelling(label), i)
+    index |= {label: i for i, label in enumerate(labels)}
+
+    def by_name(name: str) -> int | None:
+        return index.get(name, index.get(_spelling(name)))
+
+    def by_position(name: str) -> int | None:
+        number = as_number(name)
+        if values == "letter":
+            number = ascii_uppercase.index(name.upper()) if len(name) == 1 and name.upper() in ascii_uppercase else None
+        elif values == "from_one" and number is not None:
+            number -= 1
+        return number if number is not None and 0 <= number < len(labels) else None
+
+    return by_name if values == "name" else by_position
 
 
 def class_reader(
-    labels: list[str], source_names: list[str] | None = None, column: str = "label", by_position: bool = True
+    labels: list[str], declared: list[str] | None = None, column: str = "label", values: str = "name"
 ) -> ToLabel:
-    """A function from a raw value and the row's name to the index of its name in labels.
+    """A function from a raw value and the row's name to the index of its class in labels.
 
-    source_names turns the source's integers into names first. An integer that is no name is an index into labels,
-    counted from 0, unless by_position is false.
+    declared are the source's class names, which its integers are indices of. values is task.label_values.
 
-    >>> read = class_reader(["entailment", "not_entailment"], source_names=["not_entailment", "entailment"])
+    >>> read = class_reader(["entailment", "not_entailment"], declared=["not_entailment", "entailment"])
     >>> read(0, "row train-0"), read("entailment", "row train-1"), read(-1, "row test-0")
     (1, 0, None)
     """
-    index = {name: i for i, name in enumerate(labels)}
+    index = to_class(labels, values)
 
     def read(value: Any, row: str) -> int | None:
-        name = label_name(value)
-        if name is None or (name in UNLABELLED and name not in index):
-            return None
-        if source_names is not None and name.isdecimal() and int(name) < len(source_names):
-            name = source_names[int(name)]
-        if name in index:
-            return index[name]
-        if by_position and source_names is None and name.isdecimal() and int(name) < len(labels):
-            return int(name)
-        raise InputError(
-            f"{row} has the {column} '{name}', which the task does not know.{nearest(name, labels)} "
-            f"Known: {', '.join(labels)} (task.labels)"
-        )
+        if isinstance(value, list | dict):
+            raise InputError(f"{row} has the {column} {str(value)[:80]}, which is not one label: write a single label")
+        name = source_name(value, declared)
+        found = None if name is None else index(name)
+        if found is None and name is not None and name not in UNLABELLED:
+            raise InputError(
+                f"{row} has the {column} '{name}', which the task does not know.{nearest(name, labels)} "
+                f"Known: {', '.join(labels)} (task.labels)"
+            )
+        return found
 
     return read
 
@@ -97,36 +147,14 @@ def score_reader(bounds: list[float] | None, column: str = "label") -> ToLabel:
 def discover(values: Iterable[Any], source_names: list[str] | None) -> list[str]:
     """The class names of a source that the task does not list: its own names, or the distinct values, sorted.
 
-    >>> discover(["sport", "art", None, "sport"], None), discover([2, 10, 0], None)
-    (['art', 'sport'], ['0', '2', '10'])
+    >>> discover(["sport", "art", None, "sport"], None), discover([2, 10, 0, -1], None)
+    (['art', 'sport'], ['-1', '0', '2', '10'])
     """
     if source_names is not None:
         return source_names
     names = {name for name in map(label_name, values) if name is not None}
-    return sorted(names, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
+    return sorted(names, key=lambda name: (0, int(name), name) if _is_whole(name) else (1, 0, name))
 
 
-def with_labels(
-    task: TaskConfig, source_names: list[str] | None, train: "Dataset", others: "Iterable[Dataset]" = ()
-) -> list[str]:
-    """The task's labels, read from the train rows where the task lists none; numbered candidates from all rows.
-
-    Candidates in columns have the columns' names; candidates in one list column are numbered from 0.
-
-    Raises:
-        InputError: fewer than two classes, or more than 1,000 (a column of scores or of texts).
-    """
-    if task.regression or task.labels:
-        return task.labels
-    if task.structure == "multiple_choice":
-        if len(task.choices) > 1:
-            return list(task.choices)
-        column = task.choices[0]
-        return [str(n) for n in range(max(len(found) for rows in (train, *others) for found in rows[column]))]
-    labels = discover(train.unique(task.label), source_names)
-    if not 2 <= len(labels) <= 1000:
-        raise InputError(
-            f"column '{task.label}' holds {len(labels)} distinct labels in the train file: classification needs 2 to "
-            "1000 (task.label names the column; for scores use task=regression)"
-        )
-    return labels
+def _is_whole(name: str) -> bool:
+    return name.removeprefix("-").isdecimal()

@@ -1,7 +1,6 @@
 """Records: where a task's rows come from, as datasets with the task's own split names."""
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -11,8 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from heads.errors import InputError
 from trainers.config import DataConfig, TaskConfig
 from trainers.data.cache import made_once, place
+from trainers.data.classes import Classes, read_classes
+from trainers.data.cut import cut_validation
 from trainers.data.files import content_hash, prepare_files, read_files
 from trainers.data.hub import hub_origin, origin_of_read, read_hub, splits_of_source, warnings_of_hub
+from trainers.data.readers import check_columns
 from trainers.data.text_files import FileOptions
 from trainers.shared import once, same
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 SAMPLE = Path(__file__).parent / "sample"
 # Bumped when the same source is read as other rows, so that what an older version noted is not found again.
-VERSION = 3
+VERSION = 4
 READ, NOTE = "rows", "rows.json"  # a kind of folder in the cache, and its file
 
 
@@ -36,6 +38,7 @@ class Records:
     files: dict[str, str] = field(default_factory=dict)  # the hashes of the user's own files, by split
     warnings: list[str] = field(default_factory=list)  # about the source, one line each
     notes: list[str] = field(default_factory=list)  # a line for each of these files that was not read as usual
+    classes: Classes | None = None  # of all rows, also of those that a sample leaves out
 
     @cached_property
     def splits(self) -> "dict[str, Dataset]":
@@ -60,7 +63,7 @@ def load_records(task: TaskConfig, data: DataConfig) -> Records:
 
 def _records(task: TaskConfig, data: DataConfig) -> Records:
     source, files = _source(task, data), file_hashes(data)
-    drawn = [data.train_rows, data.eval_rows, data.validation_fraction, data.split_seed]
+    drawn = [data.train_rows, data.eval_rows, data.validation_fraction, data.split_seed, _labelling(task)]
     told = source.origin()
     noted = place(None, READ, [VERSION, told, drawn])
     if told is not None and _is_whole(noted):
@@ -75,19 +78,36 @@ def _records(task: TaskConfig, data: DataConfig) -> Records:
             return _complete(task, data, splits, source.name)[0]
 
         note = json.loads((noted / NOTE).read_text())
-        return Records(source.name, read_again, noted.name, note["cut"], files, note["warnings"], source.notes())
+        classes = Classes(**note["classes"])
+        known = (note["cut"], files, note["warnings"], [*source.notes(), *classes.notes], classes)
+        return Records(source.name, read_again, noted.name, *known)
     splits = source.read()
     origin, warnings = source.origin_of(splits), source.warnings_of(splits)
+    classes = _classes(task, splits)
     splits, cut = _complete(task, data, splits, source.name)
+    known = (cut, files, warnings, [*source.notes(), *classes.notes], classes)
     if origin is None:
-        return Records(source.name, lambda: splits, fingerprints(splits), cut, files, warnings, source.notes())
-    noted = made_once(None, READ, [VERSION, origin, drawn], lambda new: _note(new, cut, warnings), _is_whole)
-    return Records(source.name, lambda: splits, noted.name, cut, files, warnings, source.notes())
+        return Records(source.name, lambda: splits, fingerprints(splits), *known)
+    noted = made_once(None, READ, [VERSION, origin, drawn], lambda new: _note(new, cut, warnings, classes), _is_whole)
+    return Records(source.name, lambda: splits, noted.name, *known)
 
 
-def _note(folder: Path, cut: str | None, warnings: list[str]) -> None:
+def _classes(task: TaskConfig, splits: "dict[str, Dataset]") -> Classes:
+    """The classes, after a check of the columns."""
+    for name, rows in splits.items():
+        check_columns(task, rows, f"the {name} split", labelled=not name.startswith("test"))
+    return read_classes(task, splits)
+
+
+def _labelling(task: TaskConfig) -> list[Any]:
+    """The settings that classes and the cut depend on."""
+    columns = [task.reader, task.texts, task.choices, task.label]
+    return [*columns, task.structure, task.labels, task.label_values, task.score_range]
+
+
+def _note(folder: Path, cut: str | None, warnings: list[str], classes: Classes) -> None:
     """Write down what a run tells of rows without reading them again."""
-    (folder / NOTE).write_text(json.dumps({"cut": cut, "warnings": warnings}))
+    (folder / NOTE).write_text(json.dumps({"cut": cut, "warnings": warnings, "classes": asdict(classes)}))
 
 
 def _is_whole(noted: Path) -> bool:
@@ -106,9 +126,11 @@ def load_scored(task: TaskConfig, data: DataConfig, wanted: list[str] | None) ->
     def read() -> Records:
         source, cut = _source(task, data), None
         splits = source.read()
+        classes = _classes(task, splits)
         if "train" in splits and not (wanted and splits.keys() >= set(wanted)):
             splits, cut = _complete(task, data, splits, source.name)
-        return Records(source.name, lambda: splits, fingerprints(splits), cut, file_hashes(data), notes=source.notes())
+        known = (cut, file_hashes(data), [], [*source.notes(), *classes.notes], classes)
+        return Records(source.name, lambda: splits, fingerprints(splits), *known)
 
     return once("scored records", lambda: [asdict(task), asdict(data), wanted], read, copy=same)
 
@@ -190,15 +212,8 @@ def _complete(
         )
     cut = None
     if not any(name.startswith("validation") for name in splits):
-        n_train = len(splits["train"])
-        if not 0 < math.ceil(n_train * data.validation_fraction) < n_train:
-            raise InputError(
-                f"{task.name} has {n_train} row(s) and no validation split: data.validation_fraction="
-                f"{data.validation_fraction} of them leaves none to train on"
-            )
-        parts = splits["train"].train_test_split(test_size=data.validation_fraction, seed=data.split_seed)
-        splits = splits | {"train": parts["train"], "validation": parts["test"]}
-        cut = f"{len(parts['test'])} of {n_train} train rows, seed {data.split_seed}"
+        train, validation, cut = cut_validation(splits["train"], task, data)
+        splits = splits | {"train": train, "validation": validation}
     for name, rows in splits.items():
         wanted = data.train_rows if name == "train" else data.eval_rows
         if wanted is not None and wanted < len(rows):

@@ -113,11 +113,13 @@ class Split:
 class EncodedData:
     """All splits of a task, encoded, with what was noticed about its rows.
 
-    labels are the class names in the order of the logits. warnings are messages of one line about the data.
-    n_unlabelled is the number of train rows without a label, which are left out.
+    labels are the class names in the order of the logits, label_values what a value of the label column is. warnings
+    are messages of one line about the data. n_unlabelled is the number of train rows without a label, which are left
+    out.
     """
 
     splits: dict[str, Split]
     labels: list[str]
     warnings: list[str] = field(default_factory=list)
     n_unlabelled: int = 0
+    label_values: str | None = None

@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from heads.errors import InputError
 from heads.example import Example
 from trainers.backbones.load import content_of, load_tokenizer, n_positions
 from trainers.config import DataConfig, FinetuneConfig, TaskConfig, ZeroShotConfig
-from trainers.data.examples import draw_examples, read_labels, source_names
-from trainers.data.labels import with_labels
+from trainers.data.classes import read_classes
+from trainers.data.examples import draw_examples, read_labels
 from trainers.data.records import Records
 from trainers.data.tokenizers import padding_id
 from trainers.results import finite
@@ -160,8 +160,7 @@ def gather_material(
     Raises:
         InputError: a template does not fit the task, or there is nothing to score or to fit a threshold on.
     """
-    first = records.splits.get("train", next(iter(records.splits.values())))
-    task = replace(task, labels=with_labels(task, source_names(first, task), first, records.splits.values()))
+    task = (records.classes or read_classes(task, records.splits)).fill(task)
     task.check_prompts(method)
     drawn = {
         name: Sample(name, *_drawn(name, rows, task, zero_shot.limit, data.split_seed))
