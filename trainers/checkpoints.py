@@ -12,42 +12,19 @@ import shutil
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from accelerate import Accelerator
 
 from heads.errors import InputError
 from trainers.runs import SOURCE, write_text
+from trainers.stop_signal import Interrupted, requested
 
 MANIFEST = "manifest.json"
 LAST = "checkpoint.json"
 
 # Weights that are tied are saved once, and it warns of it at each checkpoint.
 logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
-
-
-class Interrupted(SystemExit):
-    """The run was asked to stop, and has saved a checkpoint first."""
-
-
-class StopSignal:
-    """Remembers SIGTERM, so that the update in progress ends and a checkpoint is saved."""
-
-    def __init__(self) -> None:
-        self.received = False
-        signal.signal(signal.SIGTERM, self._remember)
-
-    def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.received = True
-
-    def asked(self, accelerator: Accelerator) -> bool:
-        """Whether any process was asked to stop; the same answer on all of them."""
-        if accelerator.num_processes == 1:
-            return self.received
-        if self.received:
-            accelerator.set_trigger()
-        return accelerator.check_trigger()
 
 
 class Stateful(Protocol):
@@ -67,18 +44,36 @@ def is_due(step: int, every: int | None) -> bool:
     return every is not None and step % every == 0
 
 
-def save_if(accelerator: Accelerator, folder: Path, step: int, due: bool, stop: StopSignal) -> None:
-    """Save where it is due or a stop signal has come.
+def save_if(accelerator: Accelerator, folder: Path, step: int, due: bool) -> None:
+    """Save where it is due or a signal has asked the run to stop.
 
     Raises:
-        Interrupted: the run was asked to stop.
+        Interrupted: one has.
     """
-    asked = stop.asked(accelerator)
+    asked = is_asked_to_stop(accelerator)
     if asked or due:
         save(accelerator, folder, step)
     if asked:
-        accelerator.print(f"\nStopped after update {step}; the same command goes on from there.")
-        raise Interrupted(128 + signal.SIGTERM)
+        stop(accelerator, step)
+
+
+def is_asked_to_stop(accelerator: Accelerator) -> bool:
+    """Whether a signal has asked any process to stop; the same answer on all of them."""
+    if accelerator.num_processes == 1:
+        return requested() is not None
+    if requested() is not None:
+        accelerator.set_trigger()
+    return accelerator.check_trigger()
+
+
+def stop(accelerator: Accelerator, step: int) -> NoReturn:
+    """End a run whose checkpoint has just been saved.
+
+    Raises:
+        Interrupted: always.
+    """
+    accelerator.print(f"\nStopped after update {step}, and saved a checkpoint; the same command goes on from there.")
+    raise Interrupted(128 + (requested() or signal.SIGTERM))
 
 
 def save(accelerator: Accelerator, folder: Path, step: int) -> None:

@@ -28,6 +28,7 @@ from trainers.language_models import open_language_model
 from trainers.results import environment, finite, write_result
 from trainers.runs import STAGE_ZERO, plain, write_text
 from trainers.saving import whole_state
+from trainers.stop_signal import deferred
 from trainers.summary import lm_summary
 from trainers.training import open_run, resume
 
@@ -56,8 +57,9 @@ def finetune_lm(config: LmConfig) -> dict[str, Any]:
         set_seed(config.seed + 1000 * accelerator.process_index)  # dropout differs between processes
         resume(run.training, folder, config.train, run.n_updates, ["log.jsonl"])
         tracking.start(accelerator, config.tracking, folder, flat(plain(config)))
-        fit_text(run, f"lm · {config.backbone.name}")
-        return _finish(started, config, zero_shot)
+        with deferred():  # to the result: what follows the last update has no checkpoint
+            fit_text(run, f"lm · {config.backbone.name}")
+            return _finish(started, config, zero_shot)
 
 
 def _prepare(config: LmConfig, folder: Path, accelerator: Accelerator) -> Started:

@@ -18,6 +18,7 @@ from trainers.model import TaskModel
 from trainers.results import Predictions, one_prediction, read_logits
 from trainers.runs import write_lines
 from trainers.saving import save_model, whole_state
+from trainers.stop_signal import deferred
 from trainers.text_to_text import TextToTextModel
 from trainers.training import progress_bar
 
@@ -77,8 +78,9 @@ class Run:
 def fit(run: Run) -> None:
     """All epochs: updates, checkpoints, evaluations, selection."""
     config, progress, accelerator = run.config, run.training.progress, run.accelerator
-    split, stop = run.splits["train"], checkpoints.StopSignal()
-    with progress_bar(run.training, f"{config.task.name} · {config.backbone.name}", run.n_updates) as bar:
+    split = run.splits["train"]
+    desc = f"{config.task.name} · {config.backbone.name}"
+    with deferred(), progress_bar(run.training, desc, run.n_updates) as bar:
         while progress.updates_in_epoch or not _is_over(run):
             updates = epoch_updates(
                 split.sequence_lengths,  # the data's order is the same however candidates stand in rows
@@ -96,8 +98,10 @@ def fit(run: Run) -> None:
                 # the epoch's last update is saved after evaluation
                 due = checkpoints.is_due(progress.step, config.train.checkpoint_every)
                 last = progress.updates_in_epoch == len(updates)
-                checkpoints.save_if(accelerator, run.folder, progress.step, due and not last, stop)
+                checkpoints.save_if(accelerator, run.folder, progress.step, due and not last)
             _end_epoch(run)
+            if checkpoints.is_asked_to_stop(accelerator):
+                checkpoints.stop(accelerator, progress.step)
 
 
 def _end_epoch(run: Run) -> None:

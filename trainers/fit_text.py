@@ -69,7 +69,7 @@ def prepare_text_run(
 def fit_text(run: TextRun, desc: str, after_update: Callable[[], None] = lambda: None) -> None:
     """All updates: log, held-out losses, what the run adds after each, checkpoints."""
     config, progress, accelerator = run.config, run.training.progress, run.accelerator
-    stop, train = checkpoints.StopSignal(), config.train
+    train = config.train
     with progress_bar(run.training, desc, run.n_updates) as bar:
         while progress.step < run.n_updates:
             text = run.text.at(progress.epoch)
@@ -85,7 +85,7 @@ def fit_text(run: TextRun, desc: str, after_update: Callable[[], None] = lambda:
                     _log_held_out(run)
                 after_update()
                 saved = checkpoints.is_due(progress.step, train.checkpoint_every)
-                checkpoints.save_if(accelerator, run.folder, progress.step, saved, stop)
+                checkpoints.save_if(accelerator, run.folder, progress.step, saved)
             progress.epoch += 1
             progress.updates_in_epoch = 0
 

@@ -5,7 +5,6 @@ Overrides are checked first (overrides.py), before Hydra composes and long befor
 
 import os
 import sys
-import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,17 +17,16 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from heads.errors import InputError
 from trainers.config import SearchConfig, flat
 from trainers.config.dataset_name import dataset_name
 from trainers.config.run_name import run_name
+from trainers.exits import orderly_exit
 from trainers.garbage import search_seldom
-from trainers.overrides import CONF, check_overrides, groups, one_line, open_dict, quote_path
+from trainers.overrides import CONF, check_overrides, groups, open_dict, quote_path
+from trainers.stop_signal import Interrupted, deferred, note_command, requested
 from trainers.studies.multirun import run_cell
 from trainers.studies.params import peft_methods, transfer_counts
 from trainers.studies.search import search as run_search
@@ -36,7 +34,6 @@ from trainers.threads import set_threads
 
 SHIPPED = Path(__file__).resolve().parent / "backbones" / "shipped"
 SAMPLE = Path(__file__).resolve().parent / "data" / "sample"
-PATIENCE = 3  # seconds that a process other than the first waits before it prints its error
 
 
 def register(name: str, schema: type) -> None:
@@ -91,39 +88,53 @@ def recipe(
             register_resolvers()  # a launcher's process has none of this one's
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 return run_cell(function, composed)
-            try:
-                function(OmegaConf.to_object(composed))
-            except InputError as error:
-                fail(error)
+            function(OmegaConf.to_object(composed))
             return None
 
         def main() -> None:
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that errors come here, to be said in one line
-            set_threads()  # read when torch is first imported
-            search_seldom()
-            entry, kind = _entry(sys.argv[1:], name, schema, objectives or {})
-            register(entry, kind)
-            try:
+            note_command()
+            with orderly_exit():
+                set_threads()  # read when torch is first imported
+                search_seldom()
+                entry, kind = _entry(sys.argv[1:], name, schema, objectives or {})
+                register(entry, kind)
                 own = of_the_search(sys.argv[1:]) if search else []
                 sys.argv[1:] = [open_dict(quote_path(arg), kind) for arg in sys.argv[1:] if arg not in own]
                 asked = get_args_parser().parse_args()
                 if asked.help:
-                    return print(usage(function))
+                    print(usage(function))
+                    return
                 if not (asked.hydra_help or asked.shell_completion or asked.info):
                     check_overrides(asked.overrides, entry, kind, asked.multirun or search)
                 if search and not asked.cfg:
                     merged = OmegaConf.merge(OmegaConf.structured(SearchConfig), OmegaConf.from_dotlist(own))
                     settings = OmegaConf.to_object(merged)
                     assert isinstance(settings, SearchConfig)
-                    return run_search(settings, asked.overrides, CONF, entry, task)
-                with _composed_once(asked):
+                    run_search(settings, asked.overrides, CONF, entry, task)
+                    return
+                with _composed_once(asked), _waiting_for_jobs(asked):
                     hydra.main(version_base="1.3", config_path=str(CONF), config_name=entry)(task)()
-            except (InputError, HydraException, OmegaConfBaseException) as error:
-                fail(error)
 
         return main
 
     return decorate
+
+
+@contextmanager
+def _waiting_for_jobs(asked: Namespace) -> Iterator[None]:
+    """Let jobs in processes of their own, which get the same Ctrl-C, save their checkpoints before the command ends.
+
+    Raises:
+        Interrupted: a signal has come, and they have.
+    """
+    if "hydra/launcher=joblib" not in asked.overrides:
+        yield
+        return
+    with deferred("when each running job has saved a checkpoint"):
+        yield
+    if number := requested():
+        raise Interrupted(128 + number)
 
 
 @contextmanager
@@ -158,15 +169,3 @@ def usage(function: Callable[[Any], Any]) -> str:
     listed = [f"    {group}=  {', '.join(sorted(names))}" for group, names in sorted(groups().items())]
     said = (sys.modules[function.__module__].__doc__ or "").strip()
     return "\n".join([said, "", "Choices:", *listed, "", "All settings of a command: add --cfg job to it."])
-
-
-def fail(error: Exception) -> None:
-    """Print an error's line and exit with 2.
-
-    Where all processes of a run fail alike, the first prints it and its launcher ends the others, which wait for that.
-    """
-    rank = os.environ.get("RANK", "0")
-    if rank != "0":
-        time.sleep(PATIENCE)
-    print(f"error{f' (process {rank})' if rank != '0' else ''}: {one_line(error)}", file=sys.stderr, flush=True)
-    sys.exit(2)

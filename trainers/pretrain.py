@@ -32,6 +32,7 @@ from trainers.model_card import model_card
 from trainers.results import environment, finite, write_result
 from trainers.runs import plain, write_text
 from trainers.saving import whole_state
+from trainers.stop_signal import deferred
 from trainers.summary import pretraining_summary
 from trainers.training import open_run, resume
 from trainers.zero_shot.curve import Curve, due, read_curve
@@ -53,8 +54,9 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
         run, curve = prepare(config, folder, accelerator)
         resume(run.training, folder, config.train, run.n_updates, ["log.jsonl", CURVE])
         tracking.start(accelerator, config.tracking, folder, flat(plain(config)))
-        fit_text(run, f"pretraining {config.backbone.name}", lambda: _add_points(run, curve))
-        return _finish(run, config)
+        with deferred():  # to the result: what follows the last update has no checkpoint
+            fit_text(run, f"pretraining {config.backbone.name}", lambda: _add_points(run, curve))
+            return _finish(run, config)
 
 
 def prepare(config: PretrainConfig, folder: Path, accelerator: Accelerator) -> tuple[TextRun, Curve]:

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 from heads.errors import InputError
 from trainers.config.corpus import CorpusConfig
 from trainers.data.corpus import Blocks, corpus_blocks
-from trainers.launch import fail
+from trainers.exits import fail
 
 NAMES = {1: "unigram", 2: "bigram", 3: "trigram"}
 
@@ -169,7 +169,7 @@ def main() -> None:
     try:
         print(report(parser.parse_args()))
     except InputError as error:
-        fail(error)
+        fail(str(error))
 
 
 if __name__ == "__main__":

@@ -159,7 +159,7 @@ def test_launchers_that_start_several_jobs_at_once():
 
 @pytest.mark.parametrize(("rank", "said"), [("0", "error: no"), ("3", "error (process 3): no")])
 def test_the_error_of_any_process_is_printed(rank, said):
-    code = "from trainers import launch; launch.PATIENCE = 0; launch.fail(ValueError('no'))"
+    code = "from trainers import exits; exits.PATIENCE = 0; exits.fail('no')"
     environment = os.environ | {"RANK": rank, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.strip()) == (2, said)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
@@ -20,6 +22,7 @@ from trainers.config import RunConfig
 from trainers.finished import changed_since
 from trainers.runs import is_finished, read_result, write_text
 from trainers.shared import sharing
+from trainers.stop_signal import Interrupted, note_signal, requested
 from trainers.studies.gpus import VISIBLE, take_gpu
 from trainers.studies.launchers import runs_side_by_side, set_threads
 
@@ -37,10 +40,31 @@ def run_cell(function: Callable[[Any], Any], composed: DictConfig) -> float | No
         if _is_first():
             print(f"finished before: {config.run_dir}")
         result = read_result(Path(config.run_dir))
+    elif runs_side_by_side(HydraConfig.get().runtime.choices.get("hydra/launcher")):
+        result = _until_signal(function, config)
     else:
         with sharing():
             result = function(config) or {}
+        if number := requested():  # a run that was about to end has ended; the next one does not begin
+            raise Interrupted(128 + number)
     return result.get("primary", {}).get("value")
+
+
+def _until_signal(function: Callable[[Any], Any], config: Any) -> dict[str, Any]:
+    """Do a job that runs beside others. Ctrl-C, which all of them get, ends it and lets the others save, too.
+
+    An exception would make the launcher end them at once. Jobs that have not begun do nothing.
+    """
+    if requested():
+        return {}
+    try:
+        with sharing():
+            return function(config) or {}
+    except KeyboardInterrupt:
+        note_signal(signal.SIGINT)
+    except Interrupted as stop:
+        note_signal(stop.number)
+    return {}
 
 
 def _is_done(config: RunConfig) -> bool:
@@ -93,6 +117,8 @@ class Cells(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Write the cell's file; an error of one cell is told here, and is none of the multirun's."""
         if config.hydra.mode.name != "MULTIRUN":
+            return
+        if requested() and not is_finished(Path(config.run_dir)):
             return
         failed = job_return.status == JobStatus.FAILED
         error = job_return._return_value if failed else None
