@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from heads.errors import InputError
 from trainers.overrides import one_line
-from trainers.stop_signal import Interrupted, resume_command
+from trainers.stop_signal import Interrupted, note_interrupts, resume_command, was_interrupted
 
 PATIENCE = 3  # seconds that a process other than the first waits before it prints its error
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -30,15 +30,18 @@ WRITE_FAILED = ("No space left on device", "Disk quota exceeded", "PytorchStream
 @contextmanager
 def orderly_exit() -> Iterator[None]:
     """Turn errors of the input and of the machine, and signals, into one line and an exit code."""
+    note_interrupts()
     try:
         yield
-    except (InputError, HydraException, OmegaConfBaseException) as error:
-        fail(one_line(error))
     except KeyboardInterrupt:
         interrupted(signal.SIGINT)
     except Interrupted as stop:
         interrupted(stop.number)
     except Exception as error:
+        if was_interrupted():  # a library that Ctrl-C stopped in the middle may raise an error of its own
+            interrupted(signal.SIGINT)
+        if isinstance(error, (InputError, HydraException, OmegaConfBaseException)):
+            fail(one_line(error))
         if (line := machine_error(error)) is None:
             raise
         fail(line, code=1)

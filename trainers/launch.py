@@ -88,7 +88,8 @@ def recipe(
             register_resolvers()  # a launcher's process has none of this one's
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 return run_cell(function, composed)
-            function(OmegaConf.to_object(composed))
+            with orderly_exit():  # Hydra would print a line of its own first
+                function(OmegaConf.to_object(composed))
             return None
 
         def main() -> None:

@@ -21,6 +21,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TWICE = 0.5  # seconds within which the same Ctrl-C can arrive twice: from the terminal and from a launcher
 
 _received: dict[str, float] = {}  # the signal's number, and when it came
+_interrupted: list[int] = []
 _command = ""
 
 
@@ -44,9 +45,22 @@ def note_signal(number: int) -> None:
     _received.setdefault("at", time.monotonic())
 
 
-def forget() -> None:
-    """Take back a request to stop."""
-    _received.clear()
+def note_interrupts() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt, as Python does, and remember that it came."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def was_interrupted() -> bool:
+    """Whether Ctrl-C has raised KeyboardInterrupt in this process."""
+    return bool(_interrupted)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _interrupted.append(number)
+    raise KeyboardInterrupt
 
 
 @contextmanager

@@ -103,7 +103,7 @@ def test_ctrl_c_ends_a_study(tmp_path):
     typed = ("-m", "task=sst2", "seed=1,2,3", *LONG, f"hydra.sweep.dir={folder}", f"run_dir={tmp_path}/s'${{seed}}'")
     process = start("finetune", *(part.replace("'", "") for part in typed))
     wait_for(logged(tmp_path / "s1", 3), process)
-    out, err = ctrl_c(process)
+    _, err = ctrl_c(process)
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "To resume: python" in err
