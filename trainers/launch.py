@@ -31,6 +31,7 @@ from trainers.studies.multirun import run_cell
 from trainers.studies.params import peft_methods, transfer_counts
 from trainers.studies.search import search as run_search
 from trainers.threads import set_threads
+from trainers.typed_prompts import decode_typed_prompts
 
 SHIPPED = Path(__file__).resolve().parent / "backbones" / "shipped"
 SAMPLE = Path(__file__).resolve().parent / "data" / "sample"
@@ -86,6 +87,7 @@ def recipe(
     def decorate(function: Callable[[Any], Any]) -> Callable[[], None]:
         def task(composed: DictConfig) -> float | None:
             register_resolvers()  # a launcher's process has none of this one's
+            decode_typed_prompts(composed, HydraConfig.get().overrides.task)
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 return run_cell(function, composed)
             with orderly_exit():  # Hydra would print a line of its own first

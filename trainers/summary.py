@@ -155,6 +155,8 @@ def _zero_shot_lines(zero_shot: dict[str, Any]) -> list[str]:
         f"{n} template{'s' if n > 1 else ''} (version {zero_shot['template_version']}); rows: {rows}; "
         f"{zero_shot['examples_per_second']:.1f} examples/s"
     ]
+    if cut := ", ".join(f"{count} {name}" for name, count in zero_shot["cut_examples"].items() if count):
+        lines.append(f"zero-shot prompts with a text cut to fit the context: {cut}")
     if tied:
         each = ", ".join(f"{count} of {n * zero_shot['rows'][name]['scored']} {name}" for name, count in tied.items())
         lines.append(f"zero-shot ties between best candidates: {each}; a tie among k counts 1/k in accuracy")

@@ -1,5 +1,6 @@
 """A task's config: source, columns, structure, labels, metrics and prompts; conf/task/*.yaml."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ from heads.prompts import ANSWER
 from heads.structures import N_TEXTS, STRUCTURES
 from trainers.choose import choose
 from trainers.config.need import need
-from trainers.config.zero_shot import PromptConfig, PromptsConfig
+from trainers.config.zero_shot import PromptConfig, PromptsConfig, is_boolean
 from trainers.metrics import METRICS, SCORE_METRICS
 
 LABEL_VALUES: dict[str, None] = dict.fromkeys(("name", "from_zero", "from_one", "letter"))
@@ -135,11 +136,12 @@ class TaskConfig:
             f"{place} has no {{{ANSWER}}}: a text scored as a whole tells two classes apart by a threshold, and "
             f"{self.name} has other labels",
         )
-        levels = self.regression and all(word.isdecimal() for word in prompt.words) and len(prompt.words) > 1
+        levels = self.regression and all(map(_is_number, prompt.words)) and len(prompt.words) > 1
+        labels = {label.lower() if is_boolean(label) and label not in prompt.words else label for label in self.labels}
         need(
-            levels if self.regression else not prompt.words or set(prompt.words) == set(self.labels),
+            levels if self.regression else not prompt.words or set(prompt.words) == labels,
             f"{place}: words has {', '.join(prompt.words) or 'nothing'}, and the task's "
-            + ("levels are whole numbers" if self.regression else f"labels are {', '.join(self.labels)}"),
+            + ("levels are numbers, at least 2" if self.regression else f"labels are {', '.join(self.labels)}"),
         )
 
     @property
@@ -151,3 +153,10 @@ class TaskConfig:
     def regression(self) -> bool:
         """Whether the label is a score rather than a class."""
         return self.score_range is not None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

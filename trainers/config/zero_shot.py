@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from string import Formatter
+from typing import Any
 
 from heads.errors import InputError
 from heads.prompts import ANSWER, LABELS, OPTIONS, REST, SCORED, TEXTS
@@ -19,13 +20,37 @@ NORMALIZATIONS: dict[str, None] = dict.fromkeys(("sum", "token_mean", "char_mean
 LAYOUTS: dict[str, None] = dict.fromkeys(("auto", "tree", "cache", "separate"))
 
 
+def _label(key: Any) -> str:
+    """A key of words as the name of a label.
+
+    >>> [_label(key) for key in ("good", 0, 1.0, 2.5, True)]
+    ['good', '0', '1', '2.5', 'true']
+    """
+    if isinstance(key, bool):
+        return str(key).lower()
+    return str(int(key)) if isinstance(key, float) and key.is_integer() else str(key)
+
+
+def is_boolean(label: str) -> bool:
+    """Whether a label is true or false, in any case: their case is lost in a key of words."""
+    return label.lower() in ("true", "false")
+
+
 @dataclass
 class PromptConfig:
     """One template of a task: heads/prompts.py says what its fields are."""
 
     template: str = ""
-    words: dict[str, str] = field(default_factory=dict)  # label, or level of a score -> what is said for it
+    words: dict[Any, str] = field(default_factory=dict)  # label, or level of a score -> what is said for it
     scored: str = "answer"  # answer, from_answer (with what follows), rest (what follows alone)
+
+    def __post_init__(self) -> None:
+        """Labels by name: 0, 1.0 and true are a number or a boolean to YAML and to Hydra."""
+        self.words = {_label(key): word for key, word in self.words.items()}
+
+    def word(self, label: str) -> str:
+        """What is said for a label, or for a level of a score: the label itself if there are no words."""
+        return self.words.get(label, self.words.get(label.lower() if is_boolean(label) else label, label)).strip()
 
     def check(self, where: str, method: str, texts: list[str], choices: bool) -> None:
         """Make sure that every field exists and that what is scored can be.
@@ -40,7 +65,8 @@ class PromptConfig:
             raise InputError(f"{where}: {self.template!r} has a brace without its fellow ({error})") from error
         need(
             not any(form or conversion for _, _, form, conversion in parsed) and "{{" not in self.template,
-            f"{where}: a field is a name in braces and nothing else, such as {{{ANSWER}}}",
+            f"{where}: a field is a name in braces and nothing else, such as {{{ANSWER}}}, or a text's number, such as "
+            "{0}",
         )
         fields = [name for _, name, _, _ in parsed if name is not None]
         ours = [ANSWER, TEXTS, *([OPTIONS, REST] if choices else [LABELS])]
@@ -59,10 +85,12 @@ class PromptConfig:
             f"{where} has text after {{{ANSWER}}}, which a causal model has not read when it scores the answer: say "
             "scored: from_answer or rest",
         )
+        words = [word.strip() for word in self.words.values()]
         need(
-            len(set(self.words.values())) == len(self.words),
-            f"{where}: words has one word for two labels ({', '.join(self.words.values())})",
+            all(words),
+            f"{where}: words has nothing for {', '.join(key for key, word in self.words.items() if not word.strip())}",
         )
+        need(len(set(words)) == len(words), f"{where}: words has one word for two labels ({', '.join(words)})")
 
 
 @dataclass

@@ -111,12 +111,37 @@ class Prompter:
         found = []
         for example, each in zip(examples, filled, strict=True):
             mine, kept, cut = [next(spans) for _ in each], example, False
+            if not found:
+                self._check_words(each, mine)
             while (over := max(len(one.ids) for one in mine) - self.n_ctx) > 0:
                 kept, cut = self._cut(kept, over), True
                 each = self._fill(kept)
                 mine = self._tokenise(each, around)
             found.append((kept, each, mine, cut))
         return found
+
+    def _check_words(self, filled: Sequence[Filled], spans: Sequence[Spans]) -> None:
+        """Make sure, on one example's prompts, that the tokenizer knows the label words and tells them apart.
+
+        Raises:
+            InputError: two are the same tokens, or one has an unknown token.
+        """
+        if len(filled) < len(self.words) or not self.words:
+            return
+        first: dict[tuple[int, ...], str] = {}
+        for word, one in zip(self.words, spans, strict=True):
+            if (ids := tuple(one.ids)) in first:
+                raise InputError(
+                    f"the label words '{first[ids]}' and '{word}' are the same tokens for this tokenizer, so no score "
+                    "tells them apart: give the labels other words (task.prompts)"
+                )
+            first[ids] = word
+            unknown = self.tokenizer.unk_token_id in one.ids[one.first : one.last]
+            if unknown and self.template.scored == "answer":
+                raise InputError(
+                    f"the tokenizer does not know the label word '{word}' (it has an unknown token): give the label "
+                    "another word (task.prompts)"
+                )
 
     def _cut(self, example: Example, over: int) -> Example:
         """The example with its longest text cut at its end, by that many tokens or its share of them."""

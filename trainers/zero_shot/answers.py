@@ -118,7 +118,7 @@ class Asker:
         words: list[str] = []
         if self.task.structure != "multiple_choice":
             keys = list(prompt.words) if self.task.regression else self.task.labels
-            words = [prompt.words.get(key, key) for key in keys]
+            words = [prompt.word(key) for key in keys]
         template = Template(prompt.template, prompt.scored)
         return Prompter(self.tokenizer, self.n_ctx, template, self.task.texts, words, chat=self.method == "chat")
 

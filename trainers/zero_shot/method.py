@@ -56,8 +56,8 @@ def check_named_method(config: FinetuneConfig) -> None:
     if config.zero_shot.method in ("none", "auto") or not_asked(config):
         return
     method = pick_method(config, load_tokenizer(config.backbone))
-    check_normalization(config, method)
     config.task.check_templates(method)
+    check_normalization(config, method)
 
 
 def not_asked(config: FinetuneConfig) -> str:

@@ -74,6 +74,7 @@ def _found(config: FinetuneConfig, accelerator: Accelerator, records: Records) -
     try:
         tokenizer = load_tokenizer(config.backbone)
         method = pick_method(config, tokenizer)
+        config.task.check_templates(method)
         check_normalization(config, method)
     except InputError as error:
         return _none(config, error)
