@@ -328,8 +328,8 @@ def test_a_row_that_cannot_be_asked_stops_no_fine_tuning(compose, tmp_path):
     asked = ["task=cola", *files, "backbone=tiny", "train.max_steps=1"]
     found = finetune(compose(*asked, "zero_shot=auto", f"run_dir={tmp_path / 'auto'}"))["zero_shot"]
     assert found["method"] == "none"
-    assert found["reason"].startswith("row train-0: a text that is to be scored has no token that another predicts")
-    with pytest.raises(InputError, match="row train-0"):
+    assert found["reason"].startswith(f"line 1 of {file}: a text that is to be scored has no token that another")
+    with pytest.raises(InputError, match=r"line 1 of .*rows\.jsonl"):
         finetune(compose(*asked, "zero_shot=heuristic", f"run_dir={tmp_path / 'named'}"))
 
 
