@@ -6,10 +6,10 @@
 import torch
 from torch import Tensor
 
-from heads.chunked_loss import mean_cross_entropy
+from heads.own_head_loss import LmHead, mean_lm_loss
 
 
-def sequence_lm_loss(hidden_NTD: Tensor, input_ids_NT: Tensor, mask_NT: Tensor, weight_VD: Tensor) -> Tensor:
+def sequence_lm_loss(hidden_NTD: Tensor, input_ids_NT: Tensor, mask_NT: Tensor, head: LmHead) -> Tensor:
     """Mean next-token loss of each sequence, in nats, shape (N,).
 
     Every real token but the first is a target, delimiter and extract included; the mean is taken within the sequence
@@ -19,11 +19,11 @@ def sequence_lm_loss(hidden_NTD: Tensor, input_ids_NT: Tensor, mask_NT: Tensor, 
     target_NT = mask_NT[:, 1:].bool() & mask_NT[:, :-1].bool()
     row_R = torch.nonzero(target_NT)[:, 0]
     states_RD, targets_R = hidden_NTD[:, :-1][target_NT], input_ids_NT[:, 1:][target_NT]
-    return mean_cross_entropy(states_RD, weight_VD, targets_R, row_R, len(input_ids_NT))
+    return mean_lm_loss(states_RD, head, targets_R, row_R, len(input_ids_NT))
 
 
 def tree_lm_loss(
-    hidden_BTD: Tensor, input_ids_BT: Tensor, branch_BT: Tensor, present_BC: Tensor, weight_VD: Tensor
+    hidden_BTD: Tensor, input_ids_BT: Tensor, branch_BT: Tensor, present_BC: Tensor, head: LmHead
 ) -> Tensor:
     """What sequence_lm_loss gives for each sequence of a tree (heads/tree.py), shape (B, C); 0 where one is absent.
 
@@ -39,7 +39,7 @@ def tree_lm_loss(
     row_E, c_E = torch.nonzero(counts_RC, as_tuple=True)
     states_RD = hidden_BTD.flatten(0, 1).index_select(0, b_R * hidden_BTD.shape[1] + before_BT[b_R, t_R])
     sequence_E = b_R[row_E] * n_sequences + c_E
-    loss = mean_cross_entropy(states_RD, weight_VD, input_ids_BT[b_R, t_R], sequence_E, present_BC.numel(), row_E)
+    loss = mean_lm_loss(states_RD, head, input_ids_BT[b_R, t_R], sequence_E, present_BC.numel(), row_E)
     return loss.view(present_BC.shape)
 
 
@@ -49,7 +49,7 @@ def packed_lm_loss(
     lengths_S: Tensor,
     extract_BC: Tensor,
     present_BC: Tensor,
-    weight_VD: Tensor,
+    head: LmHead,
 ) -> Tensor:
     """What sequence_lm_loss gives for each sequence of a packed row, shape (B, C); 0 where one is absent.
 
@@ -59,7 +59,7 @@ def packed_lm_loss(
     sequence_N = torch.repeat_interleave(torch.arange(n_sequences, device=lengths_S.device), lengths_S)
     target_R = torch.nonzero(sequence_N[1:] == sequence_N[:-1])[:, 0] + 1
     states_RD, targets_R = hidden_ND.index_select(0, target_R - 1), input_ids_N[target_R]
-    loss_S = mean_cross_entropy(states_RD, weight_VD, targets_R, sequence_N[target_R], n_sequences)
+    loss_S = mean_lm_loss(states_RD, head, targets_R, sequence_N[target_R], n_sequences)
     return loss_S[sequence_N[extract_BC]] * present_BC
 
 

@@ -14,6 +14,7 @@ from heads.structures import STRUCTURES
 from heads.table import HEADS
 from heads.text_to_text import TextToText, level_words
 from trainers.adapters import add_adapter
+from trainers.backbones.lm_head import OwnHead, lm_head_of
 from trainers.backbones.load import AUTO, Backbone, check_family, load_backbone, load_tokenizer, n_positions
 from trainers.backbones.transfer import add_embeddings, check_count, freeze, keep_layers, layer_of, n_layers
 from trainers.backbones.tree import window
@@ -160,12 +161,13 @@ def check_ids(tokenizer: PreTrainedTokenizerBase, backbone: Backbone, name: str)
 
 def assemble(config: FinetuneConfig, foundation: Foundation, labels: list[str]) -> TaskModel | TextToTextModel:
     """The model that is trained: a new head on the backbone, with the adapter and the frozen layers asked for."""
-    base, full = foundation.backbone.base, foundation.backbone.full
+    base = foundation.backbone.base
     if config.objective.name == "text_to_text":
         network = add_adapter(config.peft, base, []) if config.peft.method != "none" else base
         score_range = config.task.score_bounds
         targets = _targets(foundation, level_words(score_range) if score_range else labels)
         return TextToTextModel(network, targets, score_range[0] if score_range else None)
+    lm_head = _lm_head(config, foundation) if config.objective.lm_coef > 0 else None
     set_seed(config.seed_of_weights)  # the head's weights do not depend on what was drawn before
     head = HEADS[structure(config)](base.config.hidden_size, n_outputs(config, labels), config.head.clf_pdrop)
     _init_head(head)
@@ -173,15 +175,24 @@ def assemble(config: FinetuneConfig, foundation: Foundation, labels: list[str]) 
     network: Any = base
     if config.peft.method != "none":
         network = add_adapter(config.peft, base, foundation.new_tokens)
-    output = full.get_output_embeddings()
-    tied = output is None or output.weight is full.get_input_embeddings().weight
-    lm = config.objective.lm_coef > 0
-    lm_head = output if lm and not tied and isinstance(output, nn.Linear) else None
-    if lm_head is not None and config.peft.method != "none":
-        lm_head.requires_grad_(False)  # an adapter leaves the pretrained weights alone
     # An adapter leaves the pooler as it is: one that came without weights would stay random
     random_pooler = config.peft.method != "none" and any("pooler" in name for name in foundation.backbone.new_weights)
-    return TaskModel(network, head, lm=lm, pooler=config.head.name == "cls" and not random_pooler, lm_head=lm_head)
+    pooler = config.head.name == "cls" and not random_pooler
+    return TaskModel(network, head, lm=config.objective.lm_coef > 0, pooler=pooler, lm_head=lm_head)
+
+
+def _lm_head(config: FinetuneConfig, foundation: Foundation) -> nn.Linear | OwnHead | None:
+    """What gives the auxiliary LM loss its logits; None where the embeddings are its output weights."""
+    full = foundation.backbone.full
+    found, output = lm_head_of(full, config.backbone.name), full.get_output_embeddings()
+    adapted = config.peft.method != "none"  # an adapter leaves the pretrained weights alone
+    if isinstance(found, OwnHead):
+        for parameter in found.parameters.values():
+            parameter.requires_grad_(not adapted)
+        return found
+    if found is full.get_input_embeddings().weight or not isinstance(output, nn.Linear):
+        return None
+    return output.requires_grad_(not adapted)
 
 
 def _targets(foundation: Foundation, words: list[str]) -> list[list[int]]:

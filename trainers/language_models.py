@@ -13,7 +13,8 @@ from heads.collate import Batch
 from heads.errors import InputError
 from heads.language_model import sequence_lm_loss
 from heads.masked_lm import IGNORED, MaskedBatch, masked_lm_loss, next_sentence_loss
-from trainers.backbones.load import Backbone, check_family, check_lm_head, load_backbone, load_tokenizer
+from trainers.backbones.lm_head import OwnHead, lm_head_of
+from trainers.backbones.load import Backbone, check_family, load_backbone, load_tokenizer
 from trainers.backbones.padding import needs_mask
 from trainers.build import check_ids
 from trainers.config import BackboneConfig
@@ -33,11 +34,14 @@ class Words(NamedTuple):
 
 
 class NextWord(nn.Module):
-    """A causal language model: every token but a block's first is predicted (GPT-1, equation 1)."""
+    """A causal language model: every token but a block's first is predicted (GPT-1, equation 1).
 
-    def __init__(self, full: PreTrainedModel) -> None:
+    own_head is given where its logits are more than its states times its output weights.
+    """
+
+    def __init__(self, full: PreTrainedModel, own_head: OwnHead | None = None) -> None:
         super().__init__()
-        self.full = full
+        self.full, self.own_head = full, own_head
         self.needs_mask = needs_mask(full)
 
     def forward(self, batch: Batch) -> Words:
@@ -46,7 +50,8 @@ class NextWord(nn.Module):
         full: Any = self.full
         told = mask_BT if self.needs_mask or batch.side == "left" else None
         hidden_BTD = full.base_model(input_ids=ids_BT, attention_mask=told).last_hidden_state
-        loss_B = sequence_lm_loss(hidden_BTD, ids_BT, mask_BT, full.get_output_embeddings().weight)
+        head = self.own_head or full.get_output_embeddings().weight
+        loss_B = sequence_lm_loss(hidden_BTD, ids_BT, mask_BT, head)
         return Words(loss_B, mask_BT.sum(dim=1) - 1)
 
     @property
@@ -117,8 +122,8 @@ def words_of(config: BackboneConfig, backbone: Backbone, heads: Sequence[str]) -
         InputError: its words are not predicted as our losses have it.
     """
     if config.family == "causal":
-        check_lm_head(config, backbone.full)
-        return NextWord(backbone.full)
+        head = lm_head_of(backbone.full, config.name)
+        return NextWord(backbone.full, head if isinstance(head, OwnHead) else None)
     lacking = [name for name in heads if not hasattr(getattr(backbone.full, "cls", None), name)]
     if lacking:
         raise InputError(

@@ -13,9 +13,11 @@ from transformers import PreTrainedModel
 
 from heads.collate import Batch, PackedBatch
 from heads.language_model import packed_lm_loss, sequence_lm_loss, tree_lm_loss
+from heads.own_head_loss import LmHead
 from heads.readout import extract_state
 from heads.tree import tree_mask
 from trainers.backbones.last_block import read_only, takes_reading
+from trainers.backbones.lm_head import OwnHead
 from trainers.backbones.load import position_offset
 from trainers.backbones.packed import takes_packing
 from trainers.backbones.packed_row import group_lengths, packed_row
@@ -34,15 +36,25 @@ class TaskModel(nn.Module):
     """A backbone with a task's head.
 
     backbone is the network that gives hidden states, with or without a peft adapter. lm_head is given where the LM's
-    output weights are not the embeddings'. lm says whether the auxiliary loss is computed. pooler says
-    whether the head reads the backbone's pooled [CLS] state where it has a pooler.
+    logits are not the states times the embeddings: a linear layer, or the model's own code. lm says whether the
+    auxiliary loss is computed. pooler says whether the head reads the backbone's pooled [CLS] state where it has a
+    pooler.
     """
 
     def __init__(
-        self, backbone: PreTrainedModel, head: nn.Module, *, lm: bool, pooler: bool, lm_head: nn.Linear | None = None
+        self,
+        backbone: PreTrainedModel,
+        head: nn.Module,
+        *,
+        lm: bool,
+        pooler: bool,
+        lm_head: nn.Linear | OwnHead | None = None,
     ) -> None:
         super().__init__()
-        self.backbone, self.head, self.lm_head = backbone, head, lm_head
+        self.backbone, self.head = backbone, head
+        self.own_head = lm_head if isinstance(lm_head, OwnHead) else None
+        # The network that an own head belongs to is the backbone, so only what is the head's alone is registered
+        self.lm_head = nn.ParameterDict(lm_head.parameters) if isinstance(lm_head, OwnHead) else lm_head
         self.lm = lm
         base = base_of(backbone)
         pooled = getattr(base, "pooler", None) is not None
@@ -77,8 +89,8 @@ class TaskModel(nn.Module):
         if not (self.lm and lm):
             return Outputs(logits, None)
         if batch.shared:
-            return Outputs(logits, tree_lm_loss(hidden_NTD, input_ids, branch, present_BC, self._output_weight))
-        losses = sequence_lm_loss(hidden_NTD, input_ids, real_NT, self._output_weight)
+            return Outputs(logits, tree_lm_loss(hidden_NTD, input_ids, branch, present_BC, self._lm_head))
+        losses = sequence_lm_loss(hidden_NTD, input_ids, real_NT, self._lm_head)
         return Outputs(logits, losses.view(present_BC.shape))
 
     def _packed(self, batch: PackedBatch, *, lm: bool) -> Outputs:
@@ -96,12 +108,15 @@ class TaskModel(nn.Module):
         if not lm:
             return Outputs(logits, None)
         row = hidden_1ND[0], batch.input_ids[0], batch.lengths
-        return Outputs(logits, packed_lm_loss(*row, batch.extract_position, batch.sequence_mask, self._output_weight))
+        return Outputs(logits, packed_lm_loss(*row, batch.extract_position, batch.sequence_mask, self._lm_head))
 
     @property
-    def _output_weight(self) -> Tensor:
-        """The LM's, a row for each word of the vocabulary."""
-        return (self.lm_head or base_of(self.backbone).get_input_embeddings()).weight
+    def _lm_head(self) -> LmHead:
+        """The LM's output weights, a row for each token of the vocabulary, or its own code."""
+        if self.own_head is not None:
+            return self.own_head
+        output: Any = base_of(self.backbone).get_input_embeddings() if self.lm_head is None else self.lm_head
+        return output.weight
 
     def _extra(self, token_type_ids: Tensor, position_ids: Tensor) -> dict[str, Tensor]:
         """What the backbone's forward takes besides token ids and a mask."""

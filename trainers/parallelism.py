@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
+from torch import nn
 
 from heads.errors import InputError
 from trainers.config import FinetuneConfig, PretrainConfig, RunConfig
@@ -49,6 +50,19 @@ def _check_fsdp(plugin: Any, config: RunConfig) -> None:
             raise InputError(f"{what} cannot be saved under FSDP: use multi-GPU (DDP)")
     if isinstance(config, PretrainConfig) and config.curve.tasks:
         raise InputError("curve.tasks cannot be scored under FSDP: leave it out, or use multi-GPU (DDP)")
+
+
+def check_own_head(accelerator: Accelerator, model: nn.Module) -> None:
+    """Make sure that an LM head of the model's own code is not in shards, which that code would not gather.
+
+    Raises:
+        InputError: it is.
+    """
+    if accelerator.distributed_type == DistributedType.FSDP and getattr(model, "own_head", None) is not None:
+        raise InputError(
+            "under FSDP the LM loss of this backbone cannot be computed, since its logits are more than its states "
+            "times its output weights: use multi-GPU (DDP), or for a task objective.lm_coef=0"
+        )
 
 
 def configure_deepspeed(accelerator: Accelerator, micro_batch_size: int, max_grad_norm: float) -> None:

@@ -18,6 +18,7 @@ from heads.classification import ClassificationHead
 from heads.errors import InputError
 from heads.output_layer import load_head
 from trainers.adapters import load_adapter
+from trainers.backbones.lm_head import state_name
 from trainers.build import Foundation, assemble, lay_foundation
 from trainers.config import BackboneConfig, FinetuneConfig, PeftConfig, TaskConfig
 from trainers.data.tokenizers import save_tokenizer
@@ -80,7 +81,8 @@ def _save_backbone(partial: Path, foundation: Foundation, state: dict[str, Any])
     inside = (prefix, *full.all_tied_weights_keys) if prefix else ("",)
     for name, parameter in full.named_parameters():
         if not name.startswith(inside):
-            whole[name] = state.get(f"lm_head.{name.rsplit('.', 1)[-1]}", parameter.detach())
+            last = state.get(f"lm_head.{name.rsplit('.', 1)[-1]}", parameter.detach())
+            whole[name] = state.get(f"lm_head.{state_name(name)}", last)
     full.save_pretrained(partial, state_dict=whole)
 
 

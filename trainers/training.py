@@ -20,7 +20,7 @@ from trainers.language_models import MaskedWords, NextWord
 from trainers.loop import Objective, Progress, Training
 from trainers.model import TaskModel
 from trainers.optim import build_optimizer, build_scheduler
-from trainers.parallelism import check_parallelism, configure_deepspeed
+from trainers.parallelism import check_own_head, check_parallelism, configure_deepspeed
 from trainers.runs import open_folder
 from trainers.shared import is_sharing
 from trainers.text_to_text import TextToTextModel
@@ -70,6 +70,7 @@ def prepare_training(
     optimizer = build_optimizer(groups, config.optim)
     scheduler = build_scheduler(optimizer, config.optim, n_updates)
     micro = train.micro_batch_size or math.ceil(train.batch_size / accelerator.num_processes)
+    check_own_head(accelerator, model)
     configure_deepspeed(accelerator, micro, config.optim.max_grad_norm)
     if train.compile:
         compile_networks(model.networks)
