@@ -37,6 +37,9 @@ def orderly_exit() -> Iterator[None]:
         interrupted(signal.SIGINT)
     except Interrupted as stop:
         interrupted(stop.number)
+    except BrokenPipeError:  # whoever read the output, such as head, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
         if was_interrupted():  # a library that Ctrl-C stopped in the middle may raise an error of its own
             interrupted(signal.SIGINT)

@@ -25,7 +25,7 @@ from trainers.config.dataset_name import dataset_name
 from trainers.config.run_name import run_name
 from trainers.exits import orderly_exit
 from trainers.garbage import search_seldom
-from trainers.overrides import CONF, check_overrides, groups, open_dict, quote_path
+from trainers.overrides import CONF, check_flags, check_overrides, open_dict, quote_path
 from trainers.stop_signal import Interrupted, deferred, note_command, requested
 from trainers.studies.multirun import run_cell
 from trainers.studies.params import peft_methods, transfer_counts
@@ -104,9 +104,12 @@ def recipe(
                 register(entry, kind)
                 own = of_the_search(sys.argv[1:]) if search else []
                 sys.argv[1:] = [open_dict(quote_path(arg), kind) for arg in sys.argv[1:] if arg not in own]
-                asked = get_args_parser().parse_args()
+                asked, unknown = get_args_parser().parse_known_args()
+                check_flags(unknown, kind, entry)
                 if asked.help:
-                    print(usage(function))
+                    from trainers.usage import usage
+
+                    print(usage(function, entry, kind, asked.overrides))
                     return
                 if not (asked.hydra_help or asked.shell_completion or asked.info):
                     check_overrides(asked.overrides, entry, kind, asked.multirun or search)
@@ -165,10 +168,3 @@ def _entry(args: list[str], name: str, schema: type, objectives: Mapping[str, ty
     """The file of conf/ that a command line begins with, and its schema."""
     chosen = next((arg.removeprefix("objective=") for arg in args if arg.startswith("objective=")), "")
     return (f"{name}_{chosen}", objectives[chosen]) if chosen in objectives else (name, schema)
-
-
-def usage(function: Callable[[Any], Any]) -> str:
-    """A recipe's own words and commands, and what can be chosen."""
-    listed = [f"    {group}=  {', '.join(sorted(names))}" for group, names in sorted(groups().items())]
-    said = (sys.modules[function.__module__].__doc__ or "").strip()
-    return "\n".join([said, "", "Choices:", *listed, "", "All settings of a command: add --cfg job to it."])

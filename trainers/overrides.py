@@ -2,7 +2,9 @@
 
 import os
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -70,7 +72,7 @@ def check_overrides(overrides: list[str], name: str, schema: type, multirun: boo
     except HydraException as error:
         raise InputError(f"the command line cannot be read: {one_line(error)}") from error
     known = groups()
-    in_defaults = {next(iter(entry)) for entry in _defaults(name) if isinstance(entry, dict)}
+    in_defaults = _groups_of(name)
     in_study = _study_keys(parsed, name, schema, multirun)
     check_launcher(next((str(one.value()) for one in parsed if one.key_or_group == "hydra/launcher"), "basic"))
     for override in parsed:
@@ -134,7 +136,14 @@ def _check_one_backbone(parsed: list[Override], typed: str, study: Path) -> None
             raise InputError(f"{typed} varies what its backbone has: give one backbone at a time")
 
 
-def _defaults(name: str) -> list[Any]:
+def _groups_of(name: str) -> set[str]:
+    """The groups that a recipe's file in conf/ chooses from."""
+    chosen = {str(key) for entry in defaults_list(name) if isinstance(entry, dict) for key in entry}
+    return {key for key in chosen if not key.startswith("override ")}
+
+
+def defaults_list(name: str) -> list[Any]:
+    """The defaults list of a recipe's file in conf/."""
     found = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"), resolve=False)
     assert isinstance(found, dict)
     return found.get("defaults", [])
@@ -147,7 +156,11 @@ def _choices(override: Override) -> list[str]:
 
 
 def _check_key(key: str, schema: type, groups: set[str]) -> None:
-    """Walk a dotted key down the dataclasses."""
+    """Make sure that a dotted key leads to a setting or a group of them.
+
+    Raises:
+        InputError: it does not; the message names the setting that is meant, where that can be told.
+    """
     node: Any = schema
     done: list[str] = []
     for part in key.split("."):
@@ -158,14 +171,49 @@ def _check_key(key: str, schema: type, groups: set[str]) -> None:
         hints = get_type_hints(node)
         names = {field.name for field in fields(node)}
         if part not in names:
-            prefix = ".".join([*done, ""]) if done else ""
-            everything = {*names, *groups} if not done else names
-            close = nearest(part, everything).replace("'", f"'{prefix}", 1) if prefix else nearest(part, everything)
-            raise InputError(
-                f"{key} does not exist.{close or f' {prefix or name_of(schema)} has: {_listed(everything)}'}"
-            )
+            raise InputError(f"{key} does not exist.{_suggestion(key, schema, groups, [*done, ''], names)}")
         done.append(part)
         node = _inner(hints[part])
+
+
+def _suggestion(key: str, schema: type, groups: set[str], done: list[str], names: set[str]) -> str:
+    """What to type in place of a key; names are those that exist at the place where it goes wrong."""
+    from trainers.config.names_elsewhere import meant
+
+    known = typable(schema, groups)
+    prefix = ".".join(done)
+    near = get_close_matches(
+        key, [f"{prefix}{name}" for name in (names if prefix else {*names, *groups})], n=1, cutoff=0.8
+    )
+    if close := near or meant(key, known):
+        return f" Did you mean {' or '.join(map(repr, close))}? --help {close[0]} explains it"
+    here = _listed(names if prefix else {*names, *groups})
+    return f" {prefix or name_of(schema)} has: {here}. --help lists all settings"
+
+
+def typable(schema: type, groups: Iterable[str]) -> list[str]:
+    """Every name that can be typed: a recipe's groups, then its settings."""
+    from trainers.config.describe import describe
+
+    return [*sorted(groups), *(setting.key for setting in describe(schema))]
+
+
+def check_flags(unknown: Sequence[str], schema: type, name: str) -> None:
+    """Refuse options with dashes that Hydra does not have: --lr 1e-5 is typed optim.lr=1e-5.
+
+    Raises:
+        InputError: there is one.
+    """
+    from trainers.config.names_elsewhere import meant
+
+    if not unknown:
+        return
+    flag, _, value = unknown[0].partition("=")
+    if not value and len(unknown) > 1 and not unknown[1].startswith("--"):
+        value = unknown[1]
+    close = meant(flag, typable(schema, _groups_of(name)))
+    typed = f"{close[0] if close else 'NAME'}={value or 'VALUE'}"
+    raise InputError(f"{unknown[0]}: settings are typed without dashes, as NAME=VALUE: {typed} (--help lists them)")
 
 
 def open_dict(arg: str, schema: type) -> str:
