@@ -62,7 +62,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         set_seed(config.seed_of_order + 1000 * accelerator.process_index)
         if not checkpoints.load_last(folder, run.states):
             resume(run.training, folder, config.train, run.n_updates, ["log.jsonl"])
-        tracking.start(accelerator, config.tracking, folder, flat(plain(run.config)))
+        tracking.start(accelerator, config.tracking, folder, flat(plain(run.config)), config.dataset)
         fit(run)
         return _finish(run, records, zero_shot, baselines)
 
@@ -233,6 +233,7 @@ def _result(run: Run, records: Records, scores: dict[str, dict[str, float]]) -> 
         "degenerate": degenerate is not None,
         "degenerate_reason": degenerate,
         "data": {
+            "name": config.dataset,
             "source": records.source,
             "files": records.files,
             "rows": {name: len(one) for name, one in run.splits.items()},

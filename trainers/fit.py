@@ -79,7 +79,7 @@ def fit(run: Run) -> None:
     """All epochs: updates, checkpoints, evaluations, selection."""
     config, progress, accelerator = run.config, run.training.progress, run.accelerator
     split = run.splits["train"]
-    desc = f"{config.task.name} · {config.backbone.name}"
+    desc = f"{config.dataset} · {config.backbone.name}"
     with deferred(), progress_bar(run.training, desc, run.n_updates) as bar:
         while progress.updates_in_epoch or not _is_over(run):
             updates = epoch_updates(

@@ -12,7 +12,7 @@ def summary(result: dict[str, Any], folder: Path) -> None:
 
     console = Console(width=min(Console().width, 110) if Console().is_terminal else 110)
     ablation = f" · {result['ablation']}" if result.get("ablation", "none") != "none" else ""
-    title = f"{result['task']} · {result['backbone']}{ablation} · seed {result['seed']}"
+    title = f"{result['data']['name']} · {result['backbone']}{ablation} · seed {result['seed']}"
     table = Table(title=title, title_justify="left")
     zero_shot, tuned = result["zero_shot"], result.get("finetune", {})
     stage_zero = zero_shot["method"] != "none"

@@ -68,13 +68,23 @@ def trackers(config: TrackingConfig, folder: Path) -> list[Any]:
     return [JsonLines(folder / "log.jsonl"), *config.trackers]
 
 
-def start(accelerator: Accelerator, config: TrackingConfig, folder: Path, settings: dict[str, Any]) -> None:
-    """Open the trackers of a run; W&B without a key records offline, in the run's folder."""
+def start(
+    accelerator: Accelerator, config: TrackingConfig, folder: Path, settings: dict[str, Any], dataset: str = ""
+) -> None:
+    """Open the trackers of a run; W&B without a key records offline, in the run's folder.
+
+    W&B has the name of the data set in the run's name, and among its settings, where runs are filtered by it.
+    """
+    settings = settings | ({"dataset": dataset} if dataset else {})
     plain = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in settings.items()}
     options: dict[str, Any] = {}
     if "wandb" in config.trackers:
         chosen = {"mode": config.mode or _wandb_mode(), "id": _wandb_id(folder)}
-        options["wandb"] = {"dir": str(folder), "name": folder.name, "resume": "allow"} | chosen
+        options["wandb"] = {
+            "dir": str(folder),
+            "name": " ".join(filter(None, [dataset, folder.name])),
+            "resume": "allow",
+        } | chosen
     accelerator.init_trackers(config.project, config=plain, init_kwargs=options)
 
 

@@ -71,8 +71,14 @@ def test_the_console_shows_a_bag_of_words_where_there_is_one(tmp_path, capsys):
     result |= {"primary": {"split": "validation", "metric": "accuracy"}, "finetune": {"validation": {"accuracy": 0.9}}}
     result["baselines"] = {"validation": {"accuracy": {"majority": 0.6, "chance": 0.5, "bag_of_words": 0.85}}}
     rates = dict.fromkeys(("steps", "epochs", "seconds", "examples_per_second", "tokens_per_second"), 1)
-    result |= {"train": rates | {"padding_fraction": 0}, "degenerate": False}
-    result["data"] = {"rows": {}, "source": "files", "cut_examples": {}, "unlabelled_train_rows_left_out": 0}
+    result |= {"ties": {}, "train": rates | {"padding_fraction": 0}, "degenerate": False}
+    result["data"] = {
+        "name": "own",
+        "rows": {},
+        "source": "files",
+        "cut_examples": {},
+        "unlabelled_train_rows_left_out": 0,
+    }
     summary(result, tmp_path)
     printed = capsys.readouterr().out
     assert "bag-of-words" in printed

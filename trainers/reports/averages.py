@@ -83,6 +83,7 @@ def _paper_delta(score: CellScore) -> float:
     ablations = [one["ablation"] for one in settings]
     if len(models) != 1 or len(set(ablations)) != 2:
         return NAN
-    each = [paper_numbers(model, score.task, ablation)[:1] for model in models for ablation in ablations]
+    task = score.cell.settings["task.name"] if score.cell.settings["task.hub"] else ""
+    each = [paper_numbers(model, task, ablation)[:1] for model in models for ablation in ablations]
     printed = [number.percent / 100 for numbers in each for number in numbers if number.metric == score.metric]
     return printed[0] - printed[1] if len(printed) == 2 else NAN

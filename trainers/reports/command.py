@@ -13,9 +13,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trainers.config import SPEED_ONLY, FinetuneConfig, LmConfig, PerplexityConfig, PretrainConfig, flat
+from trainers.config.dataset_name import OWN_FILES
 from trainers.launch import register
 from trainers.overrides import CONF
-from trainers.runs import is_under
+from trainers.runs import is_under, read_yaml
 
 SCHEMAS: dict[str, type] = {
     **{"finetune": FinetuneConfig, "zero_shot": FinetuneConfig, "pretrain": PretrainConfig},
@@ -59,11 +60,24 @@ def chosen_groups(recipe: str, settings: dict[str, Any]) -> list[str]:
     usual = {"ablation": "none", "peft.method": "none", "zero_shot.method": "auto"}
     named = {key: settings.get(key, plain) for key, plain in usual.items()}
     return [
-        f"task={settings['task.name']}",
+        f"task={_task_file(settings)}",
         f"backbone={settings['backbone.name']}",
         *(["data=sample"] if settings.get("data.sample") else []),
         *(f"{key.split('.')[0]}={named[key]}" for key, plain in usual.items() if named[key] != plain),
     ]
+
+
+def _task_file(settings: dict[str, Any]) -> str:
+    """The file of conf/task/ that a run's task began with; task.name may have another name in its place."""
+    name = str(settings["task.name"])
+    if (CONF / "task" / f"{name}.yaml").is_file():
+        return name
+    return _tasks_by_reference().get(settings.get("task.reference"), name)
+
+
+@cache
+def _tasks_by_reference() -> dict[Any, str]:
+    return {read_yaml(CONF / "task" / f"{name}.yaml")["reference"]: name for name in OWN_FILES}
 
 
 @cache

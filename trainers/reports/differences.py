@@ -38,7 +38,7 @@ class Compared(NamedTuple):
 
 
 def cell_scores(runs: Sequence[FinishedRun], reference: dict[str, Any]) -> list[CellScore]:
-    """A row for each cell, task by task; reference names settings of the cells to compare with, {} the full method.
+    """A row for each cell, by data set; reference names settings of the cells to compare with, {} the full method.
 
     Raises:
         InputError: no run has a setting that reference names.
@@ -49,10 +49,10 @@ def cell_scores(runs: Sequence[FinishedRun], reference: dict[str, Any]) -> list[
     tuned = [run for run in on_tasks if "finetune" in run.result]
     asked = [run for run in on_tasks if "finetune" not in run.result and "zero_shot" in run.result]
     found: list[tuple[CellScore, Compared | None]] = []
-    for task in sorted({run.settings["task.name"] for run in [*tuned, *asked]}):
-        cells = group([run for run in tuned if run.settings["task.name"] == task])
+    for dataset in sorted({run.dataset for run in [*tuned, *asked]}):
+        cells = group([run for run in tuned if run.dataset == dataset])
         found += _compared(task_scores(cells, "finetune"), named)
-        alone = task_scores(group([run for run in asked if run.settings["task.name"] == task]), "zero_shot")
+        alone = task_scores(group([run for run in asked if run.dataset == dataset]), "zero_shot")
         found += [(row, None) for row in alone]
     return _with_deltas(found)
 

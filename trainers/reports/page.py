@@ -53,7 +53,7 @@ def _row(run: FinishedRun) -> dict[str, Any]:
     return {
         "folder": str(run.folder),
         "recipe": recipe,
-        "task": run.settings.get("task.name", ""),
+        "task": run.dataset,
         "backbone": run.settings["backbone.name"],
         "ablation": run.settings.get("ablation", "none"),
         "seed": run.seeds_said,

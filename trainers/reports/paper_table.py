@@ -43,7 +43,11 @@ def _paper_rows(score: CellScore) -> list[dict[str, Any]]:
     if score.reference is not None and not score.is_reference and score.ablation == "none" and not of_figure:
         return []  # a variation of ours that no paper has
     model = paper_model(score.backbone, settings["backbone.family"])
-    numbers = paper_numbers(model, score.task, score.ablation, settings.get("n_transfer") if of_figure else None)
+    if settings["task.hub"] is None:
+        return []  # the user's own data set, whatever it is called
+    numbers = paper_numbers(
+        model, settings["task.name"], score.ablation, settings.get("n_transfer") if of_figure else None
+    )
     rows = []
     for number in numbers:
         if number.metric not in tuned.get(number.split, {}):

@@ -1,4 +1,4 @@
-"""The plots of what a task's cells scored: layer transfer, bars, confusion matrices."""
+"""The plots of what a task's cells scored: layer transfer and bars."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from heads.errors import InputError
 from trainers.reports.contents import who
 from trainers.reports.figures import (
     GREY,
@@ -26,8 +25,6 @@ from trainers.reports.layers import apart_from_layers, n_transferred, transfer_l
 from trainers.reports.scores import CellScore, train_score
 
 MOST_BARS = 30
-MOST_MATRICES = 6
-MOST_LABELS = 12
 REFERENCE: Any = (0, (5, 1, 1, 1, 1, 1))
 
 
@@ -52,6 +49,8 @@ def transfer_plot(task: str, scores: Sequence[CellScore]) -> Plot | None:
         _guess(axes, next(iter(lines.values()))[0], horizontal=True)
         legend_below(figure, *axes.get_legend_handles_labels())
         caption = "Mean over seeds; the band is its 95 % interval over seeds and examples."
+        if names := list(lines)[MOST_LINES:]:
+            caption += f" Not drawn: {'; '.join(names)}."
         if any(math.isfinite(row["train"]) for row in rows):
             caption += f" Dashed: {scores[0].metric} on train rows, as in the paper."
         return finish(figure, f"{task}_transfer", f"{task}: layers transferred", caption, rows)
@@ -168,60 +167,3 @@ def _guess(axes: Axes, score: CellScore, *, horizontal: bool) -> None:
 def _unique(axes: Axes) -> tuple[list[Any], list[str]]:
     found = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     return list(found.values()), list(found)
-
-
-def confusion_plot(task: str, scores: Sequence[CellScore]) -> Plot | None:
-    """True against predicted class, added over seeds, for the reference and the best cells."""
-    ranked = sorted(scores, key=lambda score: (not score.is_reference, -score.mean))[:MOST_MATRICES]
-    labels = ranked[0].cell.runs[0].result["data"]["labels"] if ranked else []
-    if not 2 <= len(labels) <= MOST_LABELS or ranked[0].cell.settings["task.structure"] == "multiple_choice":
-        return None
-    tables = [(score, table) for score in ranked if (table := _counts(score, len(labels))) is not None]
-    if not tables:
-        return None
-    columns = min(len(tables), 3)
-    lines = math.ceil(len(tables) / columns)
-    with drawing(f"{task}_confusion"):
-        figure = new_figure(0.7 + 2.9 * columns, 0.6 + 2.7 * lines)
-        each = figure.subplots(lines, columns, squeeze=False).ravel()
-        for axes, (score, counts) in zip(each, tables, strict=False):
-            _matrix(axes, counts, labels, shortened(score.name, 34))
-        for axes in each[len(tables) :]:
-            axes.set_axis_off()
-        caption = f"Rows of {ranked[0].split}, added over seeds; the shade is the share of a true class."
-        rows = [
-            {**who(score), "true": labels[i], "predicted": labels[j], "count": int(counts[i, j])}
-            for score, counts in tables
-            for i in range(len(labels))
-            for j in range(len(labels))
-        ]
-        return finish(figure, f"{task}_confusion", f"{task}: confusion matrices", caption, rows)
-
-
-def _counts(score: CellScore, n: int) -> np.ndarray | None:
-    counts = np.zeros((n, n), dtype=int)
-    try:
-        for run in score.cell.runs:
-            rows = run.rows(score.split)
-            np.add.at(counts, (rows.references_N, rows.predictions_N), 1)
-    except InputError:  # no predictions to count; the scores' table says why
-        return None
-    return counts
-
-
-def _matrix(axes: Axes, counts: np.ndarray, labels: Sequence[str], title: str) -> None:
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    for i, j in np.ndindex(counts.shape):
-        # near black and near white: INK would turn white on a dark page
-        color = "#fdfdfd" if shares[i, j] > 0.55 else "#0b0b0b"
-        axes.text(
-            j, i, f"{counts[i, j]:,}", ha="center", va="center", color=color, fontsize=9 if len(labels) < 6 else 7
-        )
-    short = [shortened(label, 14) for label in labels]
-    axes.set_xticks(
-        range(len(labels)), short, rotation=0 if len(labels) < 4 else 40, ha="center" if len(labels) < 4 else "right"
-    )
-    axes.set_yticks(range(len(labels)), short, rotation=90 if len(labels) < 4 else 0, va="center")
-    axes.grid(visible=False)
-    axes.set(xlabel="predicted", ylabel="true", title=title)

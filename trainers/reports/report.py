@@ -3,7 +3,7 @@
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from trainers.config import ReportConfig
 from trainers.garbage import search_as_usual
 from trainers.reports import contents
 from trainers.reports.averages import averages_table
+from trainers.reports.confusion_plot import confusion_notes, confusion_plot
 from trainers.reports.curve_plots import curve_plots
 from trainers.reports.differences import cell_scores
 from trainers.reports.figures import Plot, make_folder, write_plot
@@ -20,7 +21,7 @@ from trainers.reports.logs import curve_points, pretrained_runs
 from trainers.reports.notes import degenerate_runs
 from trainers.reports.page import render
 from trainers.reports.paper_table import curve_table, paper_table
-from trainers.reports.plots import bars_plot, confusion_plot, transfer_plot
+from trainers.reports.plots import bars_plot, transfer_plot
 from trainers.reports.scores import CellScore
 from trainers.reports.seed_shares import SeedShares, seed_shares, shares_plot, shares_table
 from trainers.reports.tables import Table, to_csv, to_latex, to_markdown
@@ -91,8 +92,9 @@ def gather(runs: Path, reference: dict[str, Any]) -> Report:
     pretrained = pretrained_runs(found)
     points = [point for run in pretrained for point in curve_points(run)]
     speed, shares = contents.speed_table(scores), seed_shares(scores)
+    scored = contents.scores_table(scores)
     tables = [
-        contents.scores_table(scores),
+        replace(scored, notes=[*scored.notes, *confusion_notes(scores)]),
         averages_table(scores),
         layers_table(scores),
         shares_table(shares),

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,7 +64,8 @@ class Delta(NamedTuple):
 class CellScore:
     """One cell's primary number.
 
-    settings is what its runs have typed, of what the task's cells differ in; mean is NaN for stage 0 alone. bootstrap
+    task is the name of the data set, and task.name of the settings that of the task. settings is what its runs have
+    typed, of what the data set's cells differ in; mean is NaN for stage 0 alone. bootstrap
     is the interval of a bootstrap that draws seeds and examples, to stand beside the interval to report. drawn is each
     seed's score on draws of the examples, None where there are none, or the metric is the user's own. delta is None for
     a cell that is its own reference or has none; note says what could not be computed, and why.
@@ -112,7 +114,13 @@ def told_apart(cell: Cell, recipe: str) -> str:
     filled_in = {key: settings.get(key) for key in FILLED_IN}  # which nobody need have typed, and which tell apart
     differs = {*cell.differs, *(["backbone.lstm"] if "backbone.hub" in cell.differs else [])}
     each = {key: value for key, value in (cell.differs if said is None else filled_in | said).items() if key in differs}
+    each |= {key: _file_said(each[key], cell.differs[key]) for key in each if key.startswith("data.files.")}
     return " ".join([*chosen, *(f"{key}={in_hydra(value)}" for key, value in each.items() if key != "ablation")])
+
+
+def _file_said(path: str | None, content: str | None) -> str | None:
+    """A file by its name and six digits of its content, which its path does not follow from."""
+    return path if path is None or content is None else f"{Path(path).name}-{content[:6]}"
 
 
 def _score(cell: Cell, settings_apart: str) -> CellScore:
@@ -122,7 +130,7 @@ def _score(cell: Cell, settings_apart: str) -> CellScore:
     values = cell.values(f"finetune.{split}.{metric}") if tuned else np.array([NAN])
     return CellScore(
         cell,
-        settings["task.name"],
+        cell.runs[0].dataset,
         settings["backbone.name"],
         settings["ablation"],
         settings_apart,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from trainers.runs import SET_ASIDE, is_finished, is_under, read_result, read_se
 from trainers.statistics.components import Draws
 from trainers.statistics.crossed import SeedScores, score_seeds
 from trainers.statistics.intervals import SeedSummary, over_seeds
+from trainers.studies.data_sets import dataset_of, file_settings, names_apart
 from trainers.studies.multirun import read_cells
 
 # S seeds, N examples
@@ -32,11 +33,15 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run's folder, its settings and its result; settings and numbers have flat dotted keys."""
+    """A finished run's folder, its settings and its result; settings and numbers have flat dotted keys.
+
+    dataset is the name of its data set, equal to another run's if it is the same data set; empty without a task.
+    """
 
     folder: Path
     settings: dict[str, Any]
     result: dict[str, Any]
+    dataset: str = ""
 
     @property
     def seed(self) -> int:
@@ -230,7 +235,15 @@ def find_runs(folder: Path) -> Found:
     unfinished += [Unfinished(run, failed[run]) for run in sorted(unread)]
     if not runs and not unfinished:
         raise InputError(f"{folder} holds no run (no config.yaml of one): name the folder that your runs are below")
-    return _without_copies(Found(runs, unfinished))
+    return _without_copies(Found(_with_datasets(runs), unfinished))
+
+
+def _with_datasets(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
+    """The runs with the names of their data sets."""
+    on_tasks = [run for run in runs if "task.name" in run.settings]
+    names = names_apart([dataset_of(run.settings, run.result) for run in on_tasks])
+    of_run = {run.folder: name for run, name in zip(on_tasks, names, strict=True)}
+    return [replace(run, dataset=of_run.get(run.folder, "")) for run in runs]
 
 
 def _without_copies(found: Found) -> Found:
@@ -276,7 +289,8 @@ def group(runs: Sequence[FinishedRun], apart_from: Collection[str] = SEEDS) -> l
 
 def _kept(run: FinishedRun, apart_from: Collection[str]) -> dict[str, Any]:
     left_out = (*SPEED_ONLY, *apart_from)
-    return {key: value for key, value in run.settings.items() if not is_under(key, left_out)}
+    settings = run.settings | file_settings(run.result)
+    return {key: value for key, value in settings.items() if not is_under(key, left_out)}
 
 
 def _each_once(runs: Sequence[FinishedRun]) -> list[FinishedRun]:

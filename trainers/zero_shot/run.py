@@ -43,7 +43,12 @@ def zero_shot(config: FinetuneConfig) -> dict[str, Any]:
             "baselines": zero_shot_guesses(found),
             "primary": {"split": split, "metric": metric, "value": found[split].get(metric) if split else None},
             "train": {"mixed_precision": accelerator.mixed_precision, "processes": accelerator.num_processes},
-            "data": {"source": records.source, "files": records.files, "validation_cut": records.cut},
+            "data": {
+                "name": config.dataset,
+                "source": records.source,
+                "files": records.files,
+                "validation_cut": records.cut,
+            },
             "versions": environment(),
         }
         if accelerator.is_main_process:
