@@ -4,6 +4,7 @@ import bz2
 import datetime
 import gzip
 import json
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +14,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
 from heads.errors import InputError
-from trainers.config import FilesConfig
+from trainers.config import DataConfig, FilesConfig
 from trainers.data.column_types import check_types
 from trainers.data.files import prepare_files, read_file, read_files, rows_in_memory
 from trainers.data.origins import ORIGIN
@@ -143,6 +144,7 @@ def test_a_file_that_is_not_there():
         ".": r"is a folder: give a file, or a pattern such as ./\*.csv$",
         "part-*.csv": r"no file matches the pattern$",
         "/dev/null/a.csv": r"there is no such file$",
+        f"{'a' * 300}.csv": r"cannot be read \(File name too long\)$",
     }.items():
         with pytest.raises(InputError, match=said):
             read_file(name)
@@ -157,6 +159,35 @@ def test_typed_rows_are_like_those_of_a_file():
         check_types(
             rows_in_memory([{"text": "a"}, {"text": []}], "the input").features, {"text": "task.texts"}, None, "input"
         )
+
+
+def test_a_file_without_permission(monkeypatch, compose):
+    written("a.csv", "text,label\na,x\n")
+    config = compose("task=single")
+    config.data.files = FilesConfig(train="a.csv")
+
+    def refuse(file):
+        raise PermissionError(13, "Permission denied", file)
+
+    monkeypatch.setattr("trainers.data.files.file_hash", refuse)
+    for read in (lambda: read_file("a.csv"), lambda: load_records(config.task, config.data)):
+        with pytest.raises(InputError, match=r"a.csv cannot be read \(Permission denied\)$"):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"encoding": "utf9"}, r"^data.encoding=utf9: there is no such encoding; common are utf-8, utf-16 and cp1252$"),
+        ({"encoding": "hex"}, r"^data.encoding=hex: there is no such encoding"),
+        ({"quoting": "standart"}, r"quoting.*Did you mean 'standard'\?"),
+        ({"delimiter": "xyz"}, r"^data.delimiter is comma, semicolon, tab, bar or one character, got xyz$"),
+        ({"encoding": "cp1252"}, r"are of your own files: give data.files.train too$"),
+    ],
+)
+def test_the_settings_of_files_are_checked(settings, said):
+    with pytest.raises(InputError, match=said):
+        DataConfig(**settings)
 
 
 # Parquet and spreadsheets
@@ -210,6 +241,13 @@ def test_a_workbook_is_read_as_its_first_sheet():
         "input=a.xlsx: sheet 'rows', the first of 2; column 1 has no name and is ignored; "
         "column 'mixed' mixes types and is read as text"
     ]
+
+
+def test_a_workbook_without_its_library(monkeypatch):
+    pd.DataFrame(ROWS).to_excel("a.xlsx")
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(InputError, match=r"needs openpyxl: pip install -e .\[xlsx\], or save the sheet as CSV$"):
+        read_file("a.xlsx")
 
 
 UNREADABLE = {

@@ -60,6 +60,11 @@ class DataConfig:
             rows = getattr(self, name)
             need(rows is None or rows > 0, f"data.{name} is a number of rows, at least 1, got {rows}")
         check_file_format(self.encoding, self.delimiter, self.quoting, "data.")
+        of_files = self.encoding is None and self.delimiter is None and self.quoting == "auto"
+        need(
+            of_files or bool(self.files.train),
+            "data.encoding, data.delimiter and data.quoting are of your own files: give data.files.train too",
+        )
         need(
             bool(self.files.train) or not (self.files.validation or self.files.test),
             "data.files.validation and data.files.test go with data.files.train: give that too",

@@ -7,7 +7,6 @@ import glob
 import json
 import lzma
 import os
-import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,8 @@ from heads.errors import InputError
 from trainers.choose import nearest
 from trainers.data.cache import made_once
 from trainers.data.documents import file_hash
-from trainers.data.text_files import COMPRESSED_ENDINGS, FileOptions, read_head
+from trainers.data.file_kinds import ENDINGS, check_content, ending_of
+from trainers.data.text_files import FileOptions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,15 +30,6 @@ if TYPE_CHECKING:
 # Bumped when a file's content is read as other rows.
 VERSION = 1
 FILES, ABOUT = "files", "files.json"  # a kind of folder in the cache, and its file beside the tables
-ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx")
-# The first bytes of other formats, and what to do with such a file
-MAGIC = {
-    b"PAR1": "a Parquet file: rename it to end in .parquet",
-    b"PK\x03\x04": "an Excel workbook or a zip file: rename it to end in .xlsx, or unzip it",
-    b"\xd0\xcf\x11\xe0": "an old Excel workbook (.xls): save it as .xlsx or CSV",
-    b"%PDF": "a PDF document: save its table as CSV",
-}
-LOOKS_LIKE_JSON = re.compile(r'\s*(\{\s*"|\[\s*[{\[])')
 
 
 class Prepared(NamedTuple):
@@ -137,9 +128,12 @@ def _prepare(file: str, options: FileOptions, where: str) -> Path:
     paths = _matches(file)
     if not paths:
         raise InputError(f"{where}: no file matches the pattern")
-    for path in paths:
-        _check_there(path, where)
-    endings = sorted({_ending(path, where) for path in paths})
+    try:
+        for path in paths:
+            _check_there(path, where)
+    except OSError as error:  # no permission to look into a folder, or a name that is too long
+        raise InputError(f"{where} cannot be read ({error.strerror})") from error
+    endings = sorted({ending_of(path, where) for path in paths})
     if len(endings) > 1:
         raise InputError(f"{where} matches files that end in {' and '.join(endings)}: give files of one format")
     try:
@@ -155,26 +149,13 @@ def _prepare(file: str, options: FileOptions, where: str) -> Path:
 
 def _check_there(path: Path, where: str) -> None:
     if path.is_dir():
-        raise InputError(f"{where} is a folder: give a file, or a pattern such as {path}/*.csv")
+        ending = next((ending for ending in ENDINGS if any(path.glob(f"*{ending}"))), ".csv")
+        raise InputError(f"{where} is a folder: give a file, or a pattern such as {path}/*{ending}")
     if not path.exists():
         close = nearest(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
         raise InputError(f"{where}: there is no such file{'.' + close if close else ''}")
     if not path.is_file():
         raise InputError(f"{where} is not a regular file: copy its content to a file")
-
-
-def _ending(path: Path, where: str) -> str:
-    """The ending that names the format, in small letters and without that of compression."""
-    name = path.name.lower()
-    for compressed in COMPRESSED_ENDINGS:
-        name = name.removesuffix(compressed)
-    ending = Path(name).suffix
-    if ending not in ENDINGS:
-        raise InputError(
-            f"{where}: the ending is not one of {', '.join(ENDINGS)} (or one of these and "
-            f"{', '.join(COMPRESSED_ENDINGS)})"
-        )
-    return ending
 
 
 def _write(folder: Path, sources: "list[Source]", ending: str, options: FileOptions, where: str) -> None:
@@ -186,7 +167,7 @@ def _write(folder: Path, sources: "list[Source]", ending: str, options: FileOpti
     notes = list[str]()
     with _faults(where):
         for source in sources:
-            _check_content(source, ending)
+            check_content(source.path, source.name, ending)
         tables = TABLES[ending](sources, ending, options, notes)
     for name, table in tables.items():
         n_rows = 0
@@ -201,28 +182,6 @@ def _write(folder: Path, sources: "list[Source]", ending: str, options: FileOpti
             raise InputError(f"{where}: the file has no rows{f' in {name}' if name else ''}")
     about = {"tables": list(tables), "notes": list(dict.fromkeys(notes))}
     (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")
-
-
-def _check_content(source: "Source", ending: str) -> None:
-    """Make sure that the content is not of another format than the name says.
-
-    Raises:
-        InputError: it is.
-    """
-    head = read_head(source.path)
-    kind = next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), None)
-    if kind is not None and {".parquet": b"PAR1", ".xlsx": b"PK\x03\x04"}.get(ending, b"-") != head[:4]:
-        raise InputError(f"{source.name} is {kind}")
-    if not head:
-        raise InputError("the file is empty")
-    text = head.replace(b"\0", b"").decode("utf-8", errors="ignore").lstrip("\ufeff").lstrip()
-    is_json = LOOKS_LIKE_JSON.match(text)
-    if ending in (".csv", ".tsv") and is_json:
-        raise InputError("the content is JSON: rename the file to end in .jsonl (an object in each line) or .json")
-    if ending in (".json", ".jsonl", ".ndjson") and text[:1] not in ("", "{", "["):
-        raise InputError(
-            f"JSON rows begin with {{ or [, and the content begins with {text[:30]!r}: a CSV file's name ends in .csv"
-        )
 
 
 def _is_whole(folder: Path) -> bool:

@@ -1,0 +1,53 @@
+"""The format of a file, by its ending and its first bytes."""
+
+import re
+from pathlib import Path
+
+from heads.errors import InputError
+from trainers.data.text_files import COMPRESSED_ENDINGS, read_head
+
+ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx")
+# The first bytes of other formats, and what to do with such a file
+MAGIC = {
+    b"PAR1": "a Parquet file: rename it to end in .parquet",
+    b"PK\x03\x04": "an Excel workbook or a zip file: rename it to end in .xlsx, or unzip it",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook (.xls): save it as .xlsx or CSV",
+    b"%PDF": "a PDF document: save its table as CSV",
+}
+LOOKS_LIKE_JSON = re.compile(r'\s*(\{\s*"|\[\s*[{\[])')
+
+
+def ending_of(path: Path, where: str) -> str:
+    """The ending that names the format, in small letters and without that of compression."""
+    name = path.name.lower()
+    for compressed in COMPRESSED_ENDINGS:
+        name = name.removesuffix(compressed)
+    ending = Path(name).suffix
+    if ending not in ENDINGS:
+        raise InputError(
+            f"{where}: the ending is not one of {', '.join(ENDINGS)} (or one of these and "
+            f"{', '.join(COMPRESSED_ENDINGS)})"
+        )
+    return ending
+
+
+def check_content(path: Path, shown: str, ending: str) -> None:
+    """Make sure that the content is not of another format than the name says; shown is the file in messages.
+
+    Raises:
+        InputError: it is.
+    """
+    head = read_head(path)
+    kind = next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), None)
+    if kind is not None and {".parquet": b"PAR1", ".xlsx": b"PK\x03\x04"}.get(ending, b"-") != head[:4]:
+        raise InputError(f"{shown} is {kind}")
+    if not head:
+        raise InputError("the file is empty")
+    text = head.replace(b"\0", b"").decode("utf-8", errors="ignore").lstrip("\ufeff").lstrip()
+    is_json = LOOKS_LIKE_JSON.match(text)
+    if ending in (".csv", ".tsv") and is_json:
+        raise InputError("the content is JSON: rename the file to end in .jsonl (an object in each line) or .json")
+    if ending in (".json", ".jsonl", ".ndjson") and text[:1] not in ("", "{", "["):
+        raise InputError(
+            f"JSON rows begin with {{ or [, and the content begins with {text[:30]!r}: a CSV file's name ends in .csv"
+        )
