@@ -33,6 +33,7 @@ from trainers.saving import HEAD, chain, delete_weights, load_kept, same_answers
 from trainers.summary import summary
 from trainers.training import open_run, prepare_training, resume
 from trainers.zero_shot.method import check_named_method
+from trainers.zero_shot.parts import delete_parts
 from trainers.zero_shot.stage import stage_zero
 
 
@@ -180,6 +181,7 @@ def _finish(run: Run, records: Records, zero_shot: dict[str, Any], baselines: Ba
         write_result(folder, result)
         (folder / KEPT_PREDICTIONS).unlink()
         (folder / STAGE_ZERO).unlink(missing_ok=True)
+        delete_parts(folder)
         checkpoints.delete(folder)
         if not run.config.train.save_model:
             delete_weights(folder)

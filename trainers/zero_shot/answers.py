@@ -2,6 +2,7 @@
 
 # N examples, C candidates
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from trainers.config import PromptConfig, TaskConfig
 from trainers.data.prompts import Prompter
 from trainers.metrics import METRICS, score
 from trainers.ties import break_ties, resampled, score_classes, tied_rows, top_classes
+from trainers.zero_shot.parts import KeptParts, Part
 from trainers.zero_shot.scoring import Scorer, score_items
 
 
@@ -67,11 +69,31 @@ class Asker:
     method: str
     task: TaskConfig  # with its labels
     max_tokens: int
+    kept: KeptParts | None = None  # where finished parts are kept, if they are
 
     def scores(
         self, prompt: PromptConfig, examples: Sequence[Example], desc: str | None
     ) -> tuple[dict[str, np.ndarray], int]:
-        """Scores of every candidate, (N, C), under every normalization that has a meaning; and how many were cut."""
+        """Scores of every candidate, (N, C), under every normalization that has a meaning; and how many were cut.
+
+        A part that was finished before an interruption is read instead.
+        """
+        if self.kept is None:
+            return self._scores(prompt, examples, desc)
+        file = self.kept.file(prompt, examples)
+        part = self.kept.read(file, desc)
+        if part is not None:
+            self.scorer.resume(part.layouts)
+            return part.scores, part.n_cut
+        began = time.perf_counter()
+        scores, n_cut = self._scores(prompt, examples, desc)
+        seconds = time.perf_counter() - began
+        self.kept.write(file, Part(scores, n_cut, sorted(self.scorer.layouts), seconds))
+        return scores, n_cut
+
+    def _scores(
+        self, prompt: PromptConfig, examples: Sequence[Example], desc: str | None
+    ) -> tuple[dict[str, np.ndarray], int]:
         prompter = self._prompter(prompt)
         prompted = prompter.masked(examples) if self.method == "fill_mask" else prompter.causal(examples)
         total, tokens = self._total([one.candidates for one in prompted], desc)

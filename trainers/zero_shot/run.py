@@ -12,6 +12,7 @@ from trainers.runs import STAGE_ZERO
 from trainers.summary import summary
 from trainers.training import open_run
 from trainers.zero_shot.method import check_named_method
+from trainers.zero_shot.parts import delete_parts
 from trainers.zero_shot.stage import stage_zero
 
 
@@ -54,5 +55,6 @@ def zero_shot(config: FinetuneConfig) -> dict[str, Any]:
         if accelerator.is_main_process:
             write_result(folder, result)
             (folder / STAGE_ZERO).unlink()
+            delete_parts(folder)
             summary(result, folder)
         return result

@@ -89,6 +89,12 @@ class Scorer:
         probe = [share_prefix([[*prefix, 6], [*prefix, 9]], [(len(prefix), len(prefix) + 1)] * 2) for prefix in PROBE]
         return self._gives("packed", probe)
 
+    def resume(self, layouts: Sequence[str]) -> None:
+        """Go on after a part that was scored before, as if this scorer had scored it."""
+        self.layouts.update(layouts)
+        if "packed" in layouts:
+            _ = self.packs  # few items are packed only once this is known, see _layout_of
+
     def share_start(self, items: Sequence[Item]) -> None:
         """Compute once what all these items begin with, an instruction or a system message, and keep it for them.
 

@@ -1,7 +1,6 @@
 """Stage 0: zero-shot evaluation on the rows and metrics of fine-tuning. The order of steps."""
 
 import json
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from trainers.shared import once
 from trainers.zero_shot.answers import Answers, Asker, has_threshold
 from trainers.zero_shot.findings import Sample, add_split, lines_of, said_once
 from trainers.zero_shot.method import check_normalization, load_scored_model, not_asked, pick_method
+from trainers.zero_shot.parts import KeptParts
 from trainers.zero_shot.scoring import Scorer
 
 PREDICTIONS = "zero_shot_predictions.jsonl"
@@ -53,7 +53,7 @@ def stage_zero(config: FinetuneConfig, folder: Path, accelerator: Accelerator, r
     if (folder / STAGE_ZERO).is_file():
         return json.loads((folder / STAGE_ZERO).read_text())
     found, predictions = once(
-        "stage 0", lambda: _follows_from(config, records), lambda: _found(config, accelerator, records)
+        "stage 0", lambda: _follows_from(config, records), lambda: _found(config, folder, accelerator, records)
     )
     accelerator.wait_for_everyone()  # a process that is late must not find the file that is written here
     if accelerator.is_main_process and found["method"] != "none":
@@ -69,7 +69,9 @@ def _follows_from(config: FinetuneConfig, records: Records) -> list[Any]:
     return [*nodes, records.content, content_of(config.backbone), config.mixed_precision, seed]
 
 
-def _found(config: FinetuneConfig, accelerator: Accelerator, records: Records) -> tuple[dict[str, Any], list[str]]:
+def _found(
+    config: FinetuneConfig, folder: Path, accelerator: Accelerator, records: Records
+) -> tuple[dict[str, Any], list[str]]:
     """What was found, and a line for each prediction."""
     try:
         tokenizer = load_tokenizer(config.backbone)
@@ -81,7 +83,8 @@ def _found(config: FinetuneConfig, accelerator: Accelerator, records: Records) -
     with accelerator.main_process_first():  # the others find what the first has downloaded
         records.splits  # noqa: B018 (rows that cannot be read are an error, and not a reason to score nothing)
     try:
-        return _evaluate(config, accelerator, records, tokenizer, method)
+        kept = KeptParts(folder, accelerator, [method, accelerator.device.type, *_follows_from(config, records)])
+        return _evaluate(config, kept, records, tokenizer, method)
     except InputError as error:
         return _none(config, error)
 
@@ -101,18 +104,17 @@ def _check_splits(config: FinetuneConfig, records: Records) -> None:
 
 
 def _evaluate(
-    config: FinetuneConfig, accelerator: Accelerator, records: Records, tokenizer: Any, method: str
+    config: FinetuneConfig, kept: KeptParts, records: Records, tokenizer: Any, method: str
 ) -> tuple[dict[str, Any], list[str]]:
     """Load the model, ask every template on every split."""
     material = gather_material(config.task, method, config.zero_shot, config.data, records)
     task, samples = material.task, material.samples
-    model = load_scored_model(config, accelerator)
+    model = load_scored_model(config, kept.accelerator)
     scorer = Scorer(model, padding_id(tokenizer), layout=config.zero_shot.candidates)
     n_ctx = n_positions(model.base_model)
-    asker = Asker(accelerator, scorer, tokenizer, n_ctx, method, task, config.zero_shot.tokens)
-    began = time.perf_counter()
+    asker = Asker(kept.accelerator, scorer, tokenizer, n_ctx, method, task, config.zero_shot.tokens, kept)
     thresholds, answers = ask_all(asker, material, "zero-shot ")
-    seconds = time.perf_counter() - began
+    seconds = max(kept.seconds, 1e-9)
     layout = " and ".join(sorted(scorer.layouts))
     found = said_once(method, task, _normalization(config), layout, thresholds) | {"seconds": seconds}
     n_asked = len(thresholds) * sum(len(sample.examples) for sample in samples)
