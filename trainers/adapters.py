@@ -128,10 +128,55 @@ def load_adapter(folder: Path, base: PreTrainedModel) -> Any:
         return PeftModel.from_pretrained(base, str(folder))
 
 
+def merge_adapter_folder(full: PreTrainedModel, folder: Path, where: str) -> None:
+    """Merge an adapter that peft has saved into its base model; where names the folder in a message.
+
+    Raises:
+        InputError: the adapter cannot be read, does not fit the model, or is of a kind that cannot be merged.
+    """
+    from peft import PeftConfig as Settings
+    from peft import PeftModel
+    from peft.utils import load_peft_weights
+
+    try:
+        _check_mergeable(Settings.from_pretrained(str(folder)), where)
+        names = [name.removeprefix("base_model.model.") for name in load_peft_weights(str(folder), device="cpu")]
+        prefix = f"{full.base_model_prefix}."
+        on_full = full is full.base_model or any(name.startswith(prefix) for name in names)
+        with _quiet(), warnings.catch_warnings():
+            warnings.filterwarnings("error", "Found missing adapter keys")
+            PeftModel.from_pretrained(full if on_full else full.base_model, str(folder)).merge_and_unload()
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file, a module that is not there, a size that differs
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(f"{where}: the adapter does not fit its base model ({reason}): give a merged model") from error
+
+
+def merge_adapter(wrapped: Any, where: str) -> PreTrainedModel:
+    """The backbone with its adapter merged into the weights.
+
+    Raises:
+        InputError: the adapter is of a kind that cannot be merged, such as prefix tuning.
+    """
+    _check_mergeable(wrapped.active_peft_config, where)
+    return wrapped.merge_and_unload()
+
+
+def _check_mergeable(settings: Any, where: str) -> None:
+    if settings.is_prompt_learning:
+        kind = settings.peft_type.lower().replace("_", " ")
+        raise InputError(
+            f"{where}: an adapter of {kind} adds to the input of each layer and cannot be merged into the weights: "
+            "start from a model without an adapter, or with lora, dora, ia3 or ln_tuning"
+        )
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without two warnings that are none: a name that transformers will change, and that a norm is no linear layer."""
+    """Without warnings that are none, such as of a name that transformers will change."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         warnings.filterwarnings("ignore", "Unsupported layer type", UserWarning)
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set to", UserWarning)  # peft then corrects it
         yield

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
+FEW_TOKENS = 0.9  # share of a model's embeddings that its own tokenizer uses at least; others are padding
+
+
 @dataclass
 class Foundation:
     """A backbone with its tokenizer and layout: all that data preparation needs, and a head stands on.
@@ -53,6 +56,22 @@ class Foundation:
     layout: Gpt1Layout | BertLayout | TextLayout
     new_tokens: list[int]
     anew: list[str]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is odd about the backbone's files, a line each."""
+        found = []
+        base, name = self.backbone.base, self.backbone.full.config.name_or_path
+        if lacking := [weight for weight in self.backbone.new_weights if "pooler" not in weight]:
+            shown = f"{', '.join(lacking[:3])}{', ...' if len(lacking) > 3 else ''}"
+            found.append(f"{len(lacking)} of the weights of {name} are not in its files and start at random: {shown}")
+        n_rows, n_tokens = getattr(base.config, "vocab_size", 0) or 0, len(self.tokenizer)
+        if n_tokens < FEW_TOKENS * n_rows:
+            found.append(
+                f"the tokenizer of {name} has {n_tokens} tokens and its model embeddings for {n_rows}: check that they "
+                "are of the same model"
+            )
+        return found
 
     @property
     def pad_id(self) -> int:

@@ -110,7 +110,7 @@ def prepare(config: FinetuneConfig, folder: Path, accelerator: Accelerator, reco
         splits,
         splits["train"].sample(config.train.eval_train_rows, config.data.split_seed),
         data,
-        [*records.warnings, *data.warnings],
+        [*records.warnings, *data.warnings, *foundation.warnings],
         model,
         training,
         selection,

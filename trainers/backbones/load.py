@@ -5,8 +5,7 @@ token ids into hidden states; for an encoder and for an encoder-decoder both are
 float32.
 """
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,11 +24,23 @@ from transformers.utils import logging
 
 import trainers.backbones.lstm  # noqa: F401  the Auto classes know it from here on
 from heads.errors import InputError
+from trainers.adapters import merge_adapter_folder
 from trainers.backbones.dropout import use_fast_dropout
 from trainers.backbones.openai_gpt import use_fast_attention
 from trainers.backbones.padding import pad_short_inputs
+from trainers.backbones.source import (
+    adapter_folder,
+    check_missing,
+    check_source_folder,
+    content_of,
+    named,
+    options_of,
+    source_of,
+    tokenizer_source,
+    unreadable,
+)
 from trainers.config import BackboneConfig
-from trainers.data.unknown_tokens import check_vocabulary, missing_files
+from trainers.data.unknown_tokens import check_vocabulary
 from trainers.shared import once
 
 logging.disable_progress_bar()  # of reading and writing weights; downloads keep theirs
@@ -56,11 +67,12 @@ def load_tokenizer(config: BackboneConfig) -> PreTrainedTokenizerBase:
     """
 
     def read() -> PreTrainedTokenizerBase:
+        check_source_folder(config)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(_source(config), **_options(config))
+            tokenizer = AutoTokenizer.from_pretrained(tokenizer_source(config), **options_of(config))
         except Exception as error:  # the Rust library raises plain Exceptions for damaged files
-            raise _unreadable_tokenizer(config, error) from error
-        check_vocabulary(tokenizer, _source(config), _named(config))
+            raise unreadable(config, "tokenizer", error) from error
+        check_vocabulary(tokenizer, tokenizer_source(config), named(config))
         return tokenizer
 
     return once("tokenizer", lambda: content_of(config), read)
@@ -72,9 +84,10 @@ def load_config(config: BackboneConfig) -> PretrainedConfig:
     Raises:
         InputError: it cannot be read.
     """
+    check_source_folder(config)
     try:
-        found = AutoConfig.from_pretrained(_source(config), **_options(config))
-    except (OSError, ValueError) as error:
+        found = AutoConfig.from_pretrained(source_of(config), **options_of(config))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise unreadable(config, "config", error) from error
     found.use_cache = False
     if config.dropout is not None:
@@ -120,18 +133,21 @@ def read_weights(config: BackboneConfig, auto: Any) -> Backbone:
         logging.set_verbosity_error()  # the table of unused keys; what is missing is in the result
         try:
             full, info = auto.from_pretrained(
-                _source(config),
+                source_of(config),
                 config=hf_config,
                 dtype="float32",
                 output_loading_info=True,
                 **extra,
-                **_options(config),
+                **options_of(config),
             )
-        except (OSError, ValueError, ImportError, RuntimeError) as error:
+        except Exception as error:  # damaged files raise what their format's library has, or none in common
             raise unreadable(config, "weights", error) from error
         finally:
             logging.set_verbosity(shown)
         missing = sorted(info["missing_keys"])
+        check_missing(config, full, missing)
+        if folder := adapter_folder(config):
+            merge_adapter_folder(full, folder, named(config))
     if fast:
         use_fast_attention(full)
     use_fast_dropout(full)
@@ -166,7 +182,7 @@ def check_family(config: BackboneConfig, base: PreTrainedModel) -> None:
 
 def _wrong_family(config: BackboneConfig, model_type: str, found: str) -> InputError:
     return InputError(
-        f"backbone {config.name} is said to be {config.family}, and the weights of {_source(config)} ({model_type}) "
+        f"backbone {config.name} is said to be {config.family}, and the weights of {source_of(config)} ({model_type}) "
         f"are {found}: name a backbone of that family, or mend backbone.family"
     )
 
@@ -194,45 +210,3 @@ def position_offset(base: PreTrainedModel) -> int:
             padding_idx = getattr(module, "padding_idx", None)
             return 0 if padding_idx is None else padding_idx + 1
     return 0
-
-
-def _source(config: BackboneConfig) -> str:
-    return config.path or config.hub
-
-
-def content_of(config: BackboneConfig) -> list[Any]:
-    """What tells a backbone from others: its settings, and a folder's files, since a run may write its model anew."""
-    files = [(file.name, file.stat()) for file in sorted(Path(_source(config)).glob("*"))]
-    return [asdict(config), [(name, stat.st_size, stat.st_mtime_ns) for name, stat in files]]
-
-
-def _options(config: BackboneConfig) -> dict[str, Any]:
-    return {"revision": config.revision or "main", "trust_remote_code": config.trust_remote_code}
-
-
-def _named(config: BackboneConfig) -> str:
-    """The backbone's source, for a message."""
-    return f"backbone.path={config.path}" if config.path else f"backbone {config.name} ({config.hub})"
-
-
-def _unreadable_tokenizer(config: BackboneConfig, error: Exception) -> InputError:
-    folder = Path(_source(config))
-    if missing_files(str(folder)):
-        lacking = "tokenizer.json, or the vocabulary files of its class"
-    else:
-        halves = (("vocab.json", "merges.txt"), ("merges.txt", "vocab.json"), ("bpe.codes", "vocab.txt"))
-        lacking = ", ".join(b for a, b in halves if (folder / a).is_file() and not (folder / b).is_file())
-    if not lacking:
-        return unreadable(config, "tokenizer", error)
-    return InputError(
-        f"{_named(config)} has no usable tokenizer (missing: {lacking}): copy the tokenizer files of the same model "
-        "there"
-    )
-
-
-def unreadable(config: BackboneConfig, what: str, error: Exception) -> InputError:
-    """What to say where transformers cannot read a backbone's part."""
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-    local = config.path or Path(config.hub).is_dir()
-    remedy = "check the folder" if local else "check the network, or give its folder by backbone.path=DIR"
-    return InputError(f"{_named(config)}: the {what} cannot be read ({reason}): {remedy}")

@@ -20,10 +20,10 @@ from trainers.backbones.load import (
     n_positions,
     position_offset,
     read_weights,
-    unreadable,
 )
 from trainers.backbones.openai_gpt import use_fast_attention
 from trainers.backbones.positions import start_as_sinusoids
+from trainers.backbones.source import unreadable
 from trainers.config import BackboneConfig
 
 # A bidirectional one has the heads for masked words and for the next sentence.

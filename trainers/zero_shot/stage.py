@@ -10,7 +10,8 @@ from accelerate import Accelerator
 
 from heads.errors import InputError
 from heads.example import Example
-from trainers.backbones.load import content_of, load_tokenizer, n_positions
+from trainers.backbones.load import load_tokenizer, n_positions
+from trainers.backbones.source import content_of
 from trainers.config import DataConfig, FinetuneConfig, TaskConfig, ZeroShotConfig
 from trainers.data.classes import read_classes
 from trainers.data.examples import draw_examples, read_labels
