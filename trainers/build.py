@@ -195,7 +195,8 @@ def assemble(config: FinetuneConfig, foundation: Foundation, labels: list[str]) 
     if config.peft.method != "none":
         network = add_adapter(config.peft, base, foundation.new_tokens)
     # An adapter leaves the pooler as it is: one that came without weights would stay random
-    random_pooler = config.peft.method != "none" and any("pooler" in name for name in foundation.backbone.new_weights)
+    without = config.peft.method != "none" or config.init_from is not None  # a run of such an adapter has no pooler
+    random_pooler = without and any("pooler" in name for name in foundation.backbone.new_weights)
     pooler = config.head.name == "cls" and not random_pooler
     return TaskModel(network, head, lm=config.objective.lm_coef > 0, pooler=pooler, lm_head=lm_head)
 

@@ -17,10 +17,12 @@ from torch import nn
 from heads.classification import ClassificationHead
 from heads.errors import InputError
 from heads.output_layer import load_head
-from trainers.adapters import load_adapter
+from trainers.adapters import load_adapter, merge_adapter
 from trainers.backbones.lm_head import state_name
+from trainers.backbones.source import content_of
 from trainers.build import Foundation, assemble, lay_foundation
 from trainers.config import BackboneConfig, FinetuneConfig, PeftConfig, TaskConfig
+from trainers.data.cache import made_once
 from trainers.data.tokenizers import save_tokenizer
 from trainers.model import TaskModel, base_of
 from trainers.runs import read_config, read_result
@@ -205,7 +207,7 @@ def start_of(config: FinetuneConfig) -> FinetuneConfig:
     """The config with the backbone that the run starts from: its own, or what an earlier run (init_from) has kept.
 
     Raises:
-        InputError: the earlier run is not finished, is of another backbone, or kept an adapter instead of a backbone.
+        InputError: the earlier run is not finished, is of another backbone, or kept an adapter that cannot be merged.
     """
     if config.init_from is None:
         return config
@@ -214,17 +216,31 @@ def start_of(config: FinetuneConfig) -> FinetuneConfig:
         raise InputError(f"init_from={run}: nothing was trained there (zero-shot evaluation alone): name another run")
     earlier = read_config(run)
     check_weights(run, earlier)
-    if earlier.peft.method != "none":
-        raise InputError(
-            f"init_from={run}: that run kept a {earlier.peft.method} adapter, not a whole backbone: start from a run "
-            "with peft=none"
-        )
     if (earlier.backbone.name, earlier.head.name) != (config.backbone.name, config.head.name):
         raise InputError(
             f"init_from={run} has backbone={earlier.backbone.name} head={earlier.head.name}, and this run "
             f"backbone={config.backbone.name} head={config.head.name}: type the earlier run's"
         )
-    return replace(config, backbone=_with_weights(config.backbone, run / "model"))
+    folder = run / "model" if earlier.peft.method == "none" else _merged(run, earlier)
+    return replace(config, backbone=_with_weights(config.backbone, folder))
+
+
+def _merged(run: Path, config: FinetuneConfig) -> Path:
+    """The cached folder of a run's backbone with the run's adapter merged into it."""
+    if config.peft.method == "prefix":
+        raise InputError(
+            f"init_from={run}: that run kept a prefix, which cannot be merged into the backbone: start from a run with "
+            "peft=none, lora, dora, ia3 or ln_tuning"
+        )
+
+    def make(folder: Path) -> None:
+        model, foundation = load_kept(run, config)
+        merge_adapter(model.backbone, f"init_from={run}")
+        foundation.backbone.full.save_pretrained(folder)
+        save_tokenizer(foundation.tokenizer, folder)
+
+    start = content_of(start_of(config).backbone)
+    return made_once(None, "merged", [start, content_of(_with_weights(config.backbone, run / "model"))], make)
 
 
 def same_answers(earlier: TaskConfig, task: TaskConfig) -> bool:
