@@ -104,6 +104,11 @@ METRICS: dict[str, Callable[[Values, Values], float]] = {
     "spearman": spearman,
 }
 
+# The least and the greatest value of each.
+RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("accuracy", "f1", "macro_f1"), (0.0, 1.0)),
+    **dict.fromkeys(("matthews", "pearson", "spearman"), (-1.0, 1.0)),
+}
 
 SCORE_METRICS = ("pearson", "spearman")  # of scores; the others are of classes
 

@@ -80,7 +80,8 @@ def scores_table(scores: Sequence[CellScore]) -> Table:
         *degenerate_runs(scores),
         *ties(scores),
         "Mean over seeds, in percent, on the split that chose the model. Intervals are Student's, over seeds and "
-        "examples together; of a single seed the bootstrap's over examples alone, which says nothing of other seeds.",
+        "examples together; of a single seed the bootstrap's over examples alone, which says nothing of other seeds. "
+        "An end beyond the metric's range is moved to it, which changes no coverage.",
         "A cell is better or worse than its reference (bold) where the interval of the difference excludes 0 and the "
         "p-value, corrected by Holm over all differences of this table, is below 0.05.",
         *_tests_said(rows),

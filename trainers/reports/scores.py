@@ -12,7 +12,7 @@ from trainers.metrics import METRICS
 from trainers.reports.command import chosen_groups, in_hydra, typed
 from trainers.runs import FILLED_IN
 from trainers.statistics.crossed import SeedScores, example_interval, hierarchical_interval, mean_estimate
-from trainers.statistics.intervals import Estimate, seed_estimate
+from trainers.statistics.intervals import Estimate
 from trainers.studies.cells import Cell
 
 # Files that a cell's settings name, by a setting that each of them gives; the others have a column of their own.
@@ -191,9 +191,8 @@ def with_intervals(rows: list[CellScore]) -> list[CellScore]:
 
 def _interval(row: CellScore, drawn: SeedScores | None) -> Interval:
     if drawn is None:
-        values = row.cell.values(f"finetune.{row.split}.{row.metric}")
-        low, high = seed_estimate(values, row.cell.draws).interval()
-        return Interval(low, high, "seeds" if len(values) > 1 else "nothing")
+        summary = row.cell.over_seeds(f"finetune.{row.split}.{row.metric}")
+        return Interval(*summary.interval, "seeds" if summary.n > 1 else "nothing")
     if len(drawn.whole_S) == 1:
         return Interval(*example_interval(drawn), "examples")
     return Interval(*mean_estimate(drawn).interval(), "seeds and examples")

@@ -8,17 +8,17 @@ variance away as the seeds grow in number.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
 
 from trainers.choose import choose
-from trainers.metrics import METRICS
+from trainers.metrics import METRICS, RANGES
 from trainers.statistics import intervals
 from trainers.statistics.components import Draws
 from trainers.statistics.confusion import OF_COUNTS, confusion
-from trainers.statistics.intervals import Estimate, seed_estimate, weighted_sum
+from trainers.statistics.intervals import UNBOUNDED, Bounds, Estimate, seed_estimate, weighted_bounds, weighted_sum
 
 # S seeds, N examples, R draws of N examples with replacement
 
@@ -30,24 +30,26 @@ class SeedScores:
     """The scores of a cell's seeds: on all examples, and on R draws of the examples.
 
     Two of them with equal n_examples and R hold the same draws, so that their difference is paired by example.
-    seeds are those of the runs, where some may share one of the two; None where none does.
+    seeds are those of the runs, where some may share one of the two; None where none does. bounds is the range of the
+    scores.
     """
 
     whole_S: np.ndarray
     drawn_RS: np.ndarray
     n_examples: int
     seeds: tuple[Draws, ...] | None = None
+    bounds: Bounds = UNBOUNDED
 
     @property
     def estimate(self) -> Estimate:
         """The mean, with the variance of the seeds alone."""
-        return seed_estimate(self.whole_S, self.seeds)
+        return seed_estimate(self.whole_S, self.seeds, self.bounds)
 
     def of_seeds(self, kept: Sequence[Draws]) -> "SeedScores":
         """The scores of some of its seeds alone, in the order given."""
         assert self.seeds is not None
         places = [self.seeds.index(one) for one in kept]
-        return SeedScores(self.whole_S[places], self.drawn_RS[:, places], self.n_examples, tuple(kept))
+        return replace(self, whole_S=self.whole_S[places], drawn_RS=self.drawn_RS[:, places], seeds=tuple(kept))
 
 
 def score_seeds(
@@ -68,7 +70,7 @@ def score_seeds(
     )
     rng, n = np.random.default_rng(0), len(references_N)  # a fixed seed: what is compared shares its draws
     drawn_RS = np.stack([score(rng.integers(n, size=n)) for _ in range(intervals.N_RESAMPLES)])
-    return SeedScores(whole_S, drawn_RS, n, seeds)
+    return SeedScores(whole_S, drawn_RS, n, seeds, RANGES[metric])
 
 
 def _one_by_one(function: Callable[..., float], predictions_SN: np.ndarray, references_N: np.ndarray) -> RowScorer:
@@ -109,7 +111,8 @@ def contrast(cells: Sequence[SeedScores], weights: Sequence[float]) -> SeedScore
             raise ValueError(f"{len(first.whole_S)} and {len(other.whole_S)} seeds cannot be paired")
     whole_S = sum(weight * cell.whole_S for cell, weight in zip(cells, weights, strict=True))
     drawn_RS = sum(weight * cell.drawn_RS for cell, weight in zip(cells, weights, strict=True))
-    return SeedScores(np.asarray(whole_S), np.asarray(drawn_RS), first.n_examples, first.seeds)
+    bounds = weighted_bounds([cell.bounds for cell in cells], weights)
+    return SeedScores(np.asarray(whole_S), np.asarray(drawn_RS), first.n_examples, first.seeds, bounds)
 
 
 def difference_estimate(a: SeedScores, b: SeedScores, *, paired: bool) -> Estimate:
@@ -172,7 +175,7 @@ def _shared(covariance_SS: np.ndarray) -> float:
 def _with_examples(estimate: Estimate, variance: float, n_examples: int) -> Estimate:
     # An estimated variance may fall below 0 where there is next to none; np.maximum, since max() would drop a NaN.
     variance = float(np.maximum(variance, 0))
-    return Estimate(estimate.value, estimate.seed_variance, estimate.seed_df, variance, max(n_examples - 1, 1))
+    return replace(estimate, example_variance=variance, example_df=max(n_examples - 1, 1))
 
 
 def _draw_seeds(drawn_RS: np.ndarray, seed: int) -> np.ndarray:

@@ -13,10 +13,11 @@ from yaml import YAMLError
 from heads.errors import InputError
 from trainers.choose import choose
 from trainers.config import SEEDS, SPEED_ONLY, FinetuneConfig, flat
+from trainers.metrics import RANGES
 from trainers.runs import SET_ASIDE, is_finished, is_under, read_result, read_settings
 from trainers.statistics.components import Draws
 from trainers.statistics.crossed import SeedScores, score_seeds
-from trainers.statistics.intervals import SeedSummary, over_seeds
+from trainers.statistics.intervals import UNBOUNDED, SeedSummary, over_seeds
 from trainers.studies.data_sets import dataset_of, file_settings, names_apart
 from trainers.studies.multirun import read_cells
 
@@ -173,8 +174,8 @@ class Cell:
         return np.array([run.value(key) for run in self.runs])
 
     def over_seeds(self, key: str) -> SeedSummary:
-        """A number of each run's result, in sum; runs may share a seed."""
-        return over_seeds(self.values(key), self.draws)
+        """A number of each run's result, in sum; runs may share a seed. The key ends with the name of the metric."""
+        return over_seeds(self.values(key), self.draws, RANGES.get(key.rpartition(".")[2], UNBOUNDED))
 
     def scored(self, split: str, metric: str) -> SeedScores:
         """Each seed's score on a split, and on draws of its examples; reads every run's predictions.
