@@ -22,7 +22,7 @@ from trainers.stop_signal import Interrupted, note_interrupts, resume_command, w
 
 PATIENCE = 3  # seconds that a process other than the first waits before it prints its error
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 # What PyTorch and safetensors, which raise no OSError, say of a file that could not be written
 WRITE_FAILED = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter failed", "unexpected pos ")
 

@@ -30,6 +30,7 @@ from trainers.stop_signal import Interrupted, deferred, note_command, requested
 from trainers.studies.multirun import run_cell
 from trainers.studies.params import peft_methods, transfer_counts
 from trainers.studies.search import search as run_search
+from trainers.surroundings import prepare_surroundings
 from trainers.threads import set_threads
 from trainers.typed_prompts import decode_typed_prompts
 
@@ -98,6 +99,7 @@ def recipe(
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that errors come here, to be said in one line
             note_command()
             with orderly_exit():
+                _prepare_surroundings()
                 set_threads()  # read when torch is first imported
                 search_seldom()
                 entry, kind = _entry(sys.argv[1:], name, schema, objectives or {})
@@ -125,6 +127,12 @@ def recipe(
         return main
 
     return decorate
+
+
+def _prepare_surroundings() -> None:
+    for line in prepare_surroundings():
+        if os.environ.get("RANK", "0") == "0":
+            print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
 @contextmanager
