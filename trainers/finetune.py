@@ -27,6 +27,7 @@ from trainers.fit import KEPT_PREDICTIONS, Run, Selection, fit, predict_split, p
 from trainers.model import TaskModel
 from trainers.objectives import build_objective
 from trainers.optim import param_groups
+from trainers.progress import say, start_line
 from trainers.results import at_chance, check_metrics, device_name, environment, trained_parameters, write_result
 from trainers.runs import STAGE_ZERO, check_source, plain, read_config, write_lines, write_text
 from trainers.saving import HEAD, chain, delete_weights, load_kept, same_answers, start_of
@@ -55,6 +56,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
                     print(note, file=sys.stderr, flush=True)
         run = prepare(config, folder, accelerator, records)  # first, since it finds what is wrong with the config
         if accelerator.is_main_process:
+            say(start_line(f"{_dataset(run.config, records)} · {config.backbone.name}", accelerator, _rows(run)))
             _print_warnings(run.warnings)
         zero_shot = stage_zero(config, folder, accelerator, records)
         # before training: a metric of the user's own may fail
@@ -66,6 +68,18 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         tracking.start(accelerator, config.tracking, folder, flat(plain(run.config)), config.dataset)
         fit(run)
         return _finish(run, records, zero_shot, baselines)
+
+
+def _dataset(config: FinetuneConfig, records: Records) -> str:
+    """The task and where its rows come from, for a reader."""
+    source = config.task.hub or records.source if records.source == "hub" else records.source
+    if records.source == "files":
+        source = ", ".join(Path(file).name for file in vars(config.data.files).values() if file)
+    return f"{config.task.name} ({source})"
+
+
+def _rows(run: Run) -> str:
+    return ", ".join(f"{len(split):,} {name}" for name, split in run.splits.items()) + " rows"
 
 
 def _print_warnings(warnings: list[str]) -> None:

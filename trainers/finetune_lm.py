@@ -22,9 +22,11 @@ from trainers.fit_text import (
     held_out_scores,
     prepare_text_run,
     save_language_model,
+    text_size,
     train_numbers,
 )
 from trainers.language_models import open_language_model
+from trainers.progress import say, start_line
 from trainers.results import environment, finite, write_result
 from trainers.runs import STAGE_ZERO, plain, write_text
 from trainers.saving import whole_state
@@ -55,6 +57,8 @@ def finetune_lm(config: LmConfig) -> dict[str, Any]:
         run = started.run
         zero_shot = _zero_shot(started)
         set_seed(config.seed + 1000 * accelerator.process_index)  # dropout differs between processes
+        if accelerator.is_main_process:
+            say(start_line(f"lm · {config.backbone.name}", accelerator, text_size(run)))
         resume(run.training, folder, config.train, run.n_updates, ["log.jsonl"])
         tracking.start(accelerator, config.tracking, folder, flat(plain(config)))
         with deferred():  # to the result: what follows the last update has no checkpoint

@@ -15,6 +15,7 @@ from trainers.data.batches import epoch_updates
 from trainers.data.split import EncodedData, Split
 from trainers.loop import Training, predict, train_epoch
 from trainers.model import TaskModel
+from trainers.progress import epoch_line, percent, say
 from trainers.results import Predictions, one_prediction, read_logits
 from trainers.runs import write_lines
 from trainers.saving import save_model, whole_state
@@ -115,6 +116,10 @@ def _end_epoch(run: Run) -> None:
     selection.last_task_loss = task_loss
     name, metric = primary_metric(run)
     logged["primary"] = scores[name].get(metric, math.nan)  # what sweeps go by, whatever the task's metric is
+    losses = {"task loss": task_loss}
+    if run.config.objective.lm_coef > 0:
+        losses["LM loss"] = progress.lm_loss_in_epoch / progress.examples_in_epoch
+        logged["train/epoch_lm_loss"] = losses["LM loss"]
     accelerator.log(logged | {"train/epoch_task_loss": task_loss, "epoch": progress.epoch}, step=progress.step)
     # Decided by one process for all: a metric on the edge must not keep a model on one of them only.
     (better,) = broadcast_object_list([_is_better(run, scores)])
@@ -132,13 +137,23 @@ def _end_epoch(run: Run) -> None:
             write_lines(
                 run.folder / KEPT_PREDICTIONS, (line for one in found.values() for line in one.lines(run.labels))
             )
+    if accelerator.is_main_process:
+        when = progress.epoch + 1 - selection.worse_epochs
+        best = "best so far" if better else f"best so far: {percent(selection.best)} in epoch {when}"
+        say(epoch_line(progress.epoch + 1, _n_epochs(run), scores, losses, best))
     progress.epoch += 1
     progress.updates_in_epoch = progress.examples_in_epoch = 0
-    progress.task_loss_in_epoch = 0.0
+    progress.task_loss_in_epoch = progress.lm_loss_in_epoch = 0.0
     if _is_over(run):
         checkpoints.save_last(accelerator, run.folder, run.states)
     else:
         checkpoints.save(accelerator, run.folder, progress.step)
+
+
+def _n_epochs(run: Run) -> int:
+    """Epochs that the run's updates are, the last of which may be partial."""
+    per_epoch = math.ceil(len(run.splits["train"]) / run.config.train.batch_size)
+    return math.ceil(run.n_updates / per_epoch)
 
 
 def _is_better(run: Run, scores: dict[str, dict[str, float]]) -> bool:

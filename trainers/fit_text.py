@@ -20,6 +20,7 @@ from trainers.language_models import MaskedWords, NextWord, Pretraining
 from trainers.loop import Progress, Training, held_out_loss, train_epoch
 from trainers.metrics import perplexities
 from trainers.optim import param_groups
+from trainers.progress import say
 from trainers.results import device_name, trained_parameters
 from trainers.runs import check_source
 from trainers.saving import part
@@ -82,7 +83,7 @@ def fit_text(run: TextRun, desc: str, after_update: Callable[[], None] = lambda:
                 bar.set_postfix(ppl=f"{math.exp(min(record.lm_loss, 20)):.1f}", tok_s=f"{_speed(progress):.0f}")
                 bar.update()
                 if progress.step % train.eval_every == 0:
-                    _log_held_out(run)
+                    _log_held_out(run, record.lm_loss)
                 after_update()
                 saved = checkpoints.is_due(progress.step, train.checkpoint_every)
                 checkpoints.save_if(accelerator, run.folder, progress.step, saved)
@@ -90,15 +91,25 @@ def fit_text(run: TextRun, desc: str, after_update: Callable[[], None] = lambda:
             progress.updates_in_epoch = 0
 
 
+def text_size(run: TextRun) -> str:
+    """How much text there is, for a reader."""
+    each = (("training", run.text), ("held-out", run.held_out))
+    return ", ".join(f"{len(text.tokens.ids):,} {name}" for name, text in each) + " tokens"
+
+
 def _speed(progress: Progress) -> float:
     return progress.tokens / max(progress.seconds, 1e-9)
 
 
-def _log_held_out(run: TextRun) -> None:
+def _log_held_out(run: TextRun, lm_loss: float) -> None:
     """The loss of a seeded sample of the held-out text; the same blocks each time."""
     drawn = np.random.default_rng(run.config.seed).permutation(len(run.held_out))[: run.config.train.eval_blocks]
     nats, n_targets = _held_out_loss(run, sorted(drawn.tolist()))
-    run.accelerator.log({"held_out/loss": nats / n_targets}, step=run.training.progress.step)
+    progress, loss = run.training.progress, nats / n_targets
+    run.accelerator.log({"held_out/loss": loss}, step=progress.step)
+    if run.accelerator.is_main_process:
+        found = f"held-out loss {loss:.4f} (perplexity {math.exp(min(loss, 20)):.2f})"
+        say(f"update {progress.step}/{run.n_updates}, epoch {progress.epoch + 1}: {found}; train LM loss {lm_loss:.4f}")
 
 
 def held_out_scores(run: TextRun) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from trainers.config.run_name import run_name
 from trainers.exits import orderly_exit
 from trainers.garbage import search_seldom
 from trainers.overrides import CONF, check_flags, check_overrides, open_dict, quote_path
+from trainers.progress import silence_libraries
 from trainers.stop_signal import Interrupted, deferred, note_command, requested
 from trainers.studies.multirun import run_cell
 from trainers.studies.params import peft_methods, transfer_counts
@@ -102,6 +103,7 @@ def recipe(
                 _prepare_surroundings()
                 set_threads()  # read when torch is first imported
                 search_seldom()
+                silence_libraries()
                 entry, kind = _entry(sys.argv[1:], name, schema, objectives or {})
                 register(entry, kind)
                 own = of_the_search(sys.argv[1:]) if search else []

@@ -14,7 +14,6 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from accelerate.utils.memory import should_reduce_batch_size
 from torch import nn
-from tqdm.auto import tqdm
 
 from heads.errors import InputError
 from trainers.data.batches import Numbers, Place, deal, evaluation_batches
@@ -24,6 +23,7 @@ from trainers.data.split import Split
 from trainers.loader import Loader
 from trainers.objectives import Losses
 from trainers.parallelism import no_gradients
+from trainers.progress import show_progress
 
 # What the loop reads: examples of known lengths, and batches of them as NamedTuples of tensors, among them input_ids,
 # n_tokens and weight.
@@ -43,6 +43,7 @@ class Progress:
     padded_tokens: int = 0
     seconds: float = 0.0  # of updates alone
     task_loss_in_epoch: float = 0.0  # sum over the epoch's examples so far
+    lm_loss_in_epoch: float = 0.0
     examples_in_epoch: int = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -115,6 +116,7 @@ def train_epoch(training: Training, split: Batches, updates: Sequence[Numbers]) 
             progress.updates_in_epoch += 1
             progress.examples += len(update)
             progress.task_loss_in_epoch += record.task_loss * len(update)
+            progress.lm_loss_in_epoch += record.lm_loss * len(update)
             progress.examples_in_epoch += len(update)
             yield record
 
@@ -237,7 +239,7 @@ def predict(
         mine = [*mine, batches[0]]  # a forward pass is a collective act: every process makes as many
     found: list[tuple[np.ndarray, np.ndarray]] = []
     total = sum(map(len, mine))
-    bar = tqdm(total=total, desc=desc, unit="ex", leave=False, disable=not accelerator.is_main_process or desc is None)
+    bar = show_progress(total, desc, "ex", disable=not accelerator.is_main_process or desc is None)
     places = ([(i, 1.0) for i in indices] for indices in mine)
     with accelerator.autocast():  # around all batches: weights are then made bfloat16 once
         for indices, batch in zip(mine, _each(split, places, pad_id, accelerator.device), strict=True):

@@ -25,10 +25,12 @@ from trainers.fit_text import (
     held_out_scores,
     prepare_text_run,
     save_language_model,
+    text_size,
     train_numbers,
 )
 from trainers.language_models import words_of
 from trainers.model_card import model_card
+from trainers.progress import say, start_line
 from trainers.results import environment, finite, write_result
 from trainers.runs import plain, write_text
 from trainers.saving import whole_state
@@ -52,6 +54,8 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
         check_init_checkpoint(config)
     with open_run(config) as (config, folder, accelerator):
         run, curve = prepare(config, folder, accelerator)
+        if accelerator.is_main_process:
+            say(start_line(f"pretraining {config.backbone.name}", accelerator, text_size(run)))
         resume(run.training, folder, config.train, run.n_updates, ["log.jsonl", CURVE])
         tracking.start(accelerator, config.tracking, folder, flat(plain(config)))
         with deferred():  # to the result: what follows the last update has no checkpoint

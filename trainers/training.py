@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from accelerate import Accelerator
-from tqdm.auto import tqdm
 
 from trainers import checkpoints, tracking
 from trainers.accelerator import start_accelerator, usual_precision
@@ -21,6 +20,7 @@ from trainers.loop import Objective, Progress, Training
 from trainers.model import TaskModel
 from trainers.optim import build_optimizer, build_scheduler
 from trainers.parallelism import check_own_head, check_parallelism, configure_deepspeed
+from trainers.progress import show_progress
 from trainers.runs import open_folder
 from trainers.shared import is_sharing
 from trainers.text_to_text import TextToTextModel
@@ -106,12 +106,8 @@ def resume(
 
 
 def progress_bar(training: Training, desc: str, n_updates: int) -> Any:
-    """A bar over a run's updates, from where it stands; on the main process alone."""
-    return tqdm(
-        total=n_updates,
-        initial=training.progress.step,
-        desc=desc,
-        unit="update",
-        disable=not training.accelerator.is_main_process,
-        dynamic_ncols=True,
-    )
+    """Progress over a run's updates, from where it stands; on the main process alone."""
+    return show_progress(
+        n_updates, desc, "update", initial=training.progress.step, disable=not training.accelerator.is_main_process,
+        leave=True,
+    )  # fmt: skip

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from heads.collate import Batch
 from heads.errors import InputError
 from trainers.config.corpus import CorpusConfig
 from trainers.data.cache import made_once
 from trainers.data.documents import key_of, name_of, read_pieces, text_content
+from trainers.progress import show_progress
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -61,7 +61,7 @@ def encode_corpus(corpus: CorpusConfig, tokenizer: "PreTrainedTokenizerBase", he
         said = "held-out" if held_out else "training"
         with (
             (folder / "ids.bin").open("wb") as out,
-            tqdm(total=limit, desc=f"Tokenising the {said} text", unit="tok", unit_scale=True, leave=False) as bar,
+            show_progress(limit, f"Tokenising the {said} text", "tok") as bar,
         ):
             for ids, words, ends in _encode_pieces(read_pieces(corpus, held_out), backend, eos, limit):
                 np.asarray(ids, dtype).tofile(out)

@@ -8,7 +8,7 @@ import sys
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ from omegaconf import DictConfig, OmegaConf
 from heads.errors import InputError
 from trainers.config import RunConfig
 from trainers.finished import changed_since
+from trainers.progress import say
 from trainers.runs import is_finished, read_result, write_text
 from trainers.shared import sharing
 from trainers.stop_signal import Interrupted, note_signal, requested
 from trainers.studies.gpus import VISIBLE, take_gpu
 from trainers.studies.launchers import runs_side_by_side, set_threads
+from trainers.studies.progress import job_line, study_table, sweep
 
 CELLS = "cells"  # in the multirun's folder, a file for each cell
 
@@ -95,14 +97,25 @@ class Cells(Callback):
     def __init__(self) -> None:
         warnings.filterwarnings("error", f"Callback {type(self).__name__}[.]")
         self.visible_gpus = os.environ.get(VISIBLE)  # a job's process has this object from the first one
+        self.total: int | None = None  # jobs of the multirun; None in a search
+        self.varied: list[str] = []
 
     def on_multirun_start(
-        self, config: DictConfig, kept: Callable[[list[str]], bool] = lambda overrides: False, **_: Any
+        self,
+        config: DictConfig,
+        kept: Callable[[list[str]], bool] = lambda overrides: False,
+        tried: Sequence[str] | None = None,
+        **_: Any,
     ) -> None:
         """Forget the cells of an earlier command: those that are asked for again are written anew, skipped ones too.
 
         kept says by its overrides whether a cell stays: a search does not ask again for a trial that has finished.
+        tried are the keys that a search varies.
         """
+        if tried is not None:
+            self.varied = list(tried)
+        else:
+            self.total, self.varied = sweep(config)
         if _is_first():
             for file, cell in _records(Path(config.hydra.sweep.dir)):
                 if not kept(cell["overrides"]):
@@ -113,6 +126,8 @@ class Cells(Callback):
         set_threads(config.hydra.launcher)
         if runs_side_by_side(config.hydra.runtime.choices.get("hydra/launcher")):
             take_gpu(self.visible_gpus, int(config.hydra.job.num))
+        if config.hydra.mode.name == "MULTIRUN" and _is_first():
+            say(job_line(int(config.hydra.job.num), self.total, list(config.hydra.overrides.task), self.varied))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Write the cell's file; an error of one cell is told here, and is none of the multirun's."""
@@ -173,6 +188,7 @@ def _report(folder: Path) -> None:
     except InputError as error:  # no cell came so far as to leave a run
         print(f"no report: {error}", file=sys.stderr)
     else:
+        study_table(made)
         print(f"report: {folder / 'report' / 'report.html'}")
         for warning in made.warnings:
             print(warning, file=sys.stderr)

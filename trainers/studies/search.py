@@ -67,7 +67,10 @@ def search(
             callbacks = Callbacks(config)
             finished = [_numbers([*same, *_typed(trial.params)]) for trial in _finished(study)]
             callbacks.on_multirun_start(
-                config=config, config_name=entry, kept=lambda overrides: _numbers(overrides) in finished
+                config=config,
+                config_name=entry,
+                kept=lambda overrides: _numbers(overrides) in finished,
+                tried=list(space.tried),
             )
             launcher = Plugins.instance().instantiate_launcher(
                 HydraContext(config_loader=loader, callbacks=callbacks), task, config

@@ -7,6 +7,7 @@ from heads.errors import InputError
 from trainers.baselines import zero_shot_guesses
 from trainers.config import FinetuneConfig
 from trainers.data.records import load_scored
+from trainers.progress import say, start_line
 from trainers.results import environment, write_result
 from trainers.runs import STAGE_ZERO
 from trainers.summary import summary
@@ -31,6 +32,10 @@ def zero_shot(config: FinetuneConfig) -> dict[str, Any]:
             if accelerator.is_main_process:
                 for note in records.notes:
                     print(note, file=sys.stderr, flush=True)
+        if accelerator.is_main_process:
+            rows = ", ".join(f"{len(split):,} {name}" for name, split in records.splits.items()) + " rows"
+            what = f"{config.task.name} ({records.source}) · {config.backbone.name}"
+            say(start_line(what, accelerator, rows))
         found = stage_zero(config, folder, accelerator, records)
         if found["method"] == "none":
             raise InputError(f"there is no zero-shot evaluation of {config.backbone.name}: {found['reason']}")

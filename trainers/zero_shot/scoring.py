@@ -15,7 +15,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from heads.candidates import (
     Candidates,
@@ -33,6 +32,7 @@ from trainers.backbones.packed_causal import keep_start
 from trainers.backbones.packed_row import group_lengths
 from trainers.backbones.tree import REFUSALS, takes_trees, window
 from trainers.data.batches import evaluation_batches
+from trainers.progress import show_progress
 from trainers.zero_shot.forward import Forward
 
 WORTH = 256  # tokens: about what it costs to ask a model whether it takes something
@@ -253,7 +253,7 @@ def score_items(
     mine = batches[accelerator.process_index :: accelerator.num_processes]
     found: list[tuple[int, list[float], list[float]]] = []
     hidden = not accelerator.is_main_process or desc is None
-    with tqdm(total=sum(map(len, mine)), desc=desc, unit="ex", leave=False, disable=hidden, dynamic_ncols=True) as bar:
+    with show_progress(sum(map(len, mine)), desc, "ex", disable=hidden) as bar:
         for batch in mine:
             total, count = scorer.totals([items[i] for i in batch])
             found += zip(batch, total.tolist(), count.tolist(), strict=True)
