@@ -28,7 +28,7 @@ from trainers.garbage import search_seldom
 from trainers.overrides import CONF, check_flags, check_overrides, open_dict, quote_path
 from trainers.progress import silence_libraries
 from trainers.stop_signal import Interrupted, deferred, note_command, requested
-from trainers.studies.multirun import run_cell
+from trainers.studies.multirun import run_cell, without_leftovers
 from trainers.studies.params import peft_methods, transfer_counts
 from trainers.studies.search import search as run_search
 from trainers.surroundings import prepare_surroundings
@@ -123,7 +123,7 @@ def recipe(
                     assert isinstance(settings, SearchConfig)
                     run_search(settings, asked.overrides, CONF, entry, task)
                     return
-                with _composed_once(asked), _waiting_for_jobs(asked):
+                with _composed_once(asked), _waiting_for_jobs(asked), without_leftovers():
                     hydra.main(version_base="1.3", config_path=str(CONF), config_name=entry)(task)()
 
         return main

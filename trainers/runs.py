@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -21,6 +22,7 @@ from trainers.config import SPEED_ONLY, FinetuneConfig, RunConfig, flat
 from trainers.config.complete import UnfitError, complete
 from trainers.config.run_name import is_under
 from trainers.locks import give_back, take
+from trainers.refused import missing, remove_made
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -29,6 +31,8 @@ SET_ASIDE = re.compile(r"\.old\d+$")  # ends the name of a folder that overwrite
 
 # What stage 0 found, until the run is finished.
 STAGE_ZERO = "zero_shot.json"
+
+WORK = ("checkpoint*", "result.json", "log.jsonl", STAGE_ZERO)  # files of a run that a mistake must not remove
 
 SOURCE = ".source.json"  # which own files of rows, or texts and tokenizer, a run began with, until it is finished
 
@@ -45,20 +49,31 @@ def is_finished(folder: Path) -> bool:
 def open_folder(folder: Path, config: RunConfig) -> Iterator[None]:
     """Make a run's folder ready (new, set aside where overwrite says so, or to be resumed), and have it to ourselves.
 
+    An InputError before there are numbers or checkpoints removes what was made, and puts back what was set aside.
+
     Raises:
         InputError: another process trains in it, or it holds a finished run, or an unfinished one with other settings.
     """
+    made, aside, refused = missing(folder), None, False
     try:
         lock = take(folder, "trained")
     except OSError as error:
         raise InputError(f"run_dir={folder} cannot be made: {error.strerror}") from error
     try:
         if _is_in_the_way(folder, config):
-            lock = _set_aside(folder, lock)
+            aside, lock = _set_aside(folder, lock)
         write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(config))))
         yield
+    except InputError:
+        refused = not any(any(folder.glob(pattern)) for pattern in WORK)
+        raise
     finally:
         give_back(lock, folder)
+        if refused and aside is not None:
+            shutil.rmtree(folder)
+            aside.rename(folder)
+        elif refused:
+            remove_made(made)
 
 
 def _is_in_the_way(folder: Path, config: RunConfig) -> bool:
@@ -108,14 +123,14 @@ def check_source(folder: Path, found: Any, other: str) -> None:
     write_text(file, json.dumps(found))
 
 
-def _set_aside(folder: Path, lock: "BaseFileLock") -> "BaseFileLock":
-    """Rename a folder, and take a new one in its place."""
+def _set_aside(folder: Path, lock: "BaseFileLock") -> tuple[Path, "BaseFileLock"]:
+    """Rename a folder, and take a new one in its place; returns the renamed folder and the new one's lock."""
     number = 1
     while (aside := folder.with_name(f"{folder.name}.old{number}")).exists():
         number += 1
     folder.rename(aside)
     try:
-        return take(folder, "trained")
+        return aside, take(folder, "trained")
     finally:
         give_back(lock, aside)
 

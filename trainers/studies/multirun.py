@@ -8,19 +8,23 @@ import sys
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from heads.errors import InputError
 from trainers.config import RunConfig
 from trainers.finished import changed_since
 from trainers.progress import say
+from trainers.refused import missing, remove_made
 from trainers.runs import is_finished, read_result, write_text
 from trainers.shared import sharing
 from trainers.stop_signal import Interrupted, note_signal, requested
@@ -29,6 +33,8 @@ from trainers.studies.launchers import runs_side_by_side, set_threads
 from trainers.studies.progress import job_line, study_table, sweep
 
 CELLS = "cells"  # in the multirun's folder, a file for each cell
+
+_made: list[Path] = []  # the multirun's folder and its parents that this command makes
 
 
 def run_cell(function: Callable[[Any], Any], composed: DictConfig) -> float | None:
@@ -117,6 +123,7 @@ class Cells(Callback):
         else:
             self.total, self.varied = sweep(config)
         if _is_first():
+            _made[:] = missing(Path(config.hydra.sweep.dir))
             for file, cell in _records(Path(config.hydra.sweep.dir)):
                 if not kept(cell["overrides"]):
                     file.unlink()
@@ -165,9 +172,28 @@ class Cells(Callback):
         print(", ".join(f"{number} {state}" for state, number in counts.items()) + f" ({config.hydra.sweep.dir})")
         for cell in failed:
             print(f"failed: {' '.join(cell['overrides'])}: {cell['error']}", file=sys.stderr)
-        _report(Path(config.hydra.sweep.dir))
+        if not remove_if_refused():
+            _report(Path(config.hydra.sweep.dir))
         if failed:
             sys.exit(1)
+
+
+def remove_if_refused() -> bool:
+    """Remove the folder of a multirun that this command has made, if no job has left a run; whether it was removed."""
+    if not _made or not _made[0].is_dir() or any(Path(cell["run_dir"]).exists() for cell in read_cells(_made[0])):
+        return False
+    remove_made(_made)
+    return True
+
+
+@contextmanager
+def without_leftovers() -> Iterator[None]:
+    """Remove the folder of a multirun that is refused before its jobs begin."""
+    try:
+        yield
+    except (InputError, HydraException, OmegaConfBaseException):
+        remove_if_refused()
+        raise
 
 
 def _leave_group() -> None:
