@@ -22,6 +22,15 @@ class Example:
     row: str = field(default="", compare=False)
 
     @property
+    def has_text(self) -> bool:
+        """Whether there is anything to read: a text, or a choice where there are choices.
+
+        >>> Example("qqp-0", ("Why?", "")).has_text, Example("qqp-1", ("", " ")).has_text
+        (True, False)
+        """
+        return any(text.strip() for text in self.choices or self.texts)
+
+    @property
     def name(self) -> str:
         """The item's name in messages."""
         return self.row or f"row {self.guid}"

@@ -256,6 +256,7 @@ def _result(run: Run, records: Records, scores: dict[str, dict[str, float]]) -> 
             "cut_examples": {name: one.n_cut for name, one in run.splits.items()},
             "unknown_token_fraction": {name: one.unknown_fraction for name, one in run.splits.items()},
             "unlabelled_train_rows_left_out": run.data.n_unlabelled,
+            "rows_without_text_left_out": run.data.n_empty,
             "warnings": run.warnings,
             "validation_cut": records.cut,
             "cleaning": config.data.cleaning,

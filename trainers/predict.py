@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
@@ -49,6 +50,8 @@ class Predictor:
         task = task or self.config.task
         check_columns(task, rows, name, labelled=False)
         split: Split = encode_split(name, rows, task, self.foundation.encoder(self.config), self.config.task.labels)
+        if not len(split):
+            return read_logits(self.config, split, np.zeros((0, max(len(self.config.task.labels), 1)), np.float32))
         split = share_candidates(self.config, self.task_model, split)
         device = self.accelerator.device
         split = pack_sequences(self.config, self.accelerator, self.task_model, split)
@@ -102,6 +105,8 @@ def _rows(config: PredictConfig, task: TaskConfig) -> Dataset:
 def read_lines(stream: TextIO, task: TaskConfig) -> list[dict[str, Any]]:
     r"""Rows from lines of text: JSON objects, or the task's text columns with a tab between them.
 
+    A blank line is a row without text, but for blank lines between JSON objects.
+
     Raises:
         InputError: there is no line, or one has another number of texts.
 
@@ -111,9 +116,14 @@ def read_lines(stream: TextIO, task: TaskConfig) -> list[dict[str, Any]]:
     [{'text': 'a fine film'}, {'text': 'dull'}]
     """
     wanted = [*task.texts, *task.choices] if task.reader == "columns" else []
-    rows = []
-    for number, line in enumerate(filter(None, (line.rstrip("\r\n") for line in stream)), 1):
+    rows: list[dict[str, Any] | None] = []
+    has_json = not wanted
+    for number, line in enumerate((line.rstrip("\r\n") for line in stream), 1):
+        if not line.strip():
+            rows.append(None)
+            continue
         if line.lstrip().startswith("{"):
+            has_json = True
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError as error:
@@ -126,6 +136,7 @@ def read_lines(stream: TextIO, task: TaskConfig) -> list[dict[str, Any]]:
                 f"{', '.join(wanted) or 'JSON lines with its own columns'}: write those, or JSON lines"
             )
         rows.append(dict(zip(wanted, texts, strict=True)))
-    if not rows:
+    found = [row if row is not None else dict.fromkeys(wanted, "") for row in rows if row is not None or not has_json]
+    if not found:
         raise InputError("the input has no lines")
-    return rows
+    return found

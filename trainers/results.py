@@ -51,7 +51,10 @@ class Predictions:
         return np.zeros(len(self.values), dtype=bool) if self.top is None else tied_rows(self.top)
 
     def lines(self, labels: list[str]) -> Iterator[str]:
-        """One JSON line for each row: its name, label, prediction and probabilities by label name."""
+        """One JSON line for each row: its name, label, prediction and probabilities by label name.
+
+        A row that was not encoded has null as its prediction, and a reason.
+        """
 
         def named(value: Any) -> Any:
             if value is None:
@@ -59,9 +62,12 @@ class Predictions:
             return labels[int(value)] if self.probabilities is not None else rounded(float(value))
 
         tied_N = self.tied
-        for i, (guid, label) in enumerate(self.split.named()):
-            row = {"split": self.split.name, "index": i, "guid": guid, "label": named(label)}
-            row["prediction"] = named(self.values[i])
+        for index, (guid, label, i, reason) in enumerate(self.split.named_rows()):
+            row = {"split": self.split.name, "index": index, "guid": guid, "label": named(label)}
+            row["prediction"] = None if i is None else named(self.values[i])
+            if i is None:
+                yield json.dumps(row | {"reason": reason}, ensure_ascii=False)
+                continue
             if self.top is not None and tied_N[i]:
                 row["tied"] = [labels[c] for c in np.flatnonzero(self.top[i])]
             if self.probabilities is not None:

@@ -40,6 +40,7 @@ class DataConfig:
     split_seed: int = 0  # of that cut, and of samples of rows
     train_rows: int | None = None  # a seeded sample of train
     eval_rows: int | None = None  # a seeded sample of each other split
+    on_empty: str = "drop"  # rows without any text: drop leaves them out and counts them, error stops
     cleaning: str = "none"  # gpt1: ftfy, punctuation, spaCy's words, as text_utils.py (extra: clean)
 
     def __post_init__(self) -> None:
@@ -56,6 +57,7 @@ class DataConfig:
         )
         check_seed("data.split_seed", self.split_seed)
         choose({"none": "", "gpt1": ""}, self.cleaning, what="cleaning", where="data.cleaning")
+        choose({"drop": "", "error": ""}, self.on_empty, what="rule", where="data.on_empty")
         for name in ("train_rows", "eval_rows"):
             rows = getattr(self, name)
             need(rows is None or rows > 0, f"data.{name} is a number of rows, at least 1, got {rows}")

@@ -5,7 +5,7 @@ are encoded once.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -26,7 +26,8 @@ from trainers.data.encoded import Columns, EncodedTable, write_table
 from trainers.data.examples import label_reader
 from trainers.data.readers import READERS, check_columns
 from trainers.data.records import Records, fingerprint
-from trainers.data.split import EncodedData, Split
+from trainers.data.row_checks import SeenRows, warnings_of_rows
+from trainers.data.split import EncodedData, Skipped, Split
 from trainers.data.tokenizers import encode_texts, tokenizer_content
 from trainers.data.unknown_tokens import count_unknown, unknown_ids, warnings_of_unknown
 from trainers.shared import once, same
@@ -36,8 +37,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # Bumped when the encoding of the same content changes, so that tables of an older version are not found again.
-VERSION = 5
+VERSION = 6
 ENCODED, ABOUT = "encoded", "encoded.json"  # a kind of folder in the cache, and its file beside the tables
+SKIPPED = "skipped.json"  # the file beside a table of rows to predict
 PIECE = 1000  # rows that are encoded at once
 
 
@@ -115,23 +117,24 @@ def encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> Enco
 
 def _encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> EncodedData:
     def write(folder: Path) -> None:
-        splits, left_out = records.splits, list[int]()
+        splits = records.splits
         for name, rows in splits.items():
             check_columns(task, rows, f"the {name} split", labelled=not name.startswith("test"))
         classes = records.classes or read_classes(task, splits)
         filled = classes.fill(task)
+        seen = {name: SeenRows(name) for name in splits}
         for name, rows in splits.items():
-            of_train = left_out if name == "train" else None
-            pieces = _pieces(name, rows, filled, encoder, filled.labels, left_out=of_train)
-            write_table(folder / f"{name}.arrow", pieces)
-        if not len(EncodedTable.open(folder / "train.arrow")):
-            raise InputError(f"no train row of {task.name} has a label (column '{task.label}')")
+            write_table(folder / f"{name}.arrow", _pieces(name, rows, filled, encoder, filled.labels, seen[name].keep))
+            if not seen[name].hashes:
+                lacks = f"a label (column '{task.label}')" if seen[name].n_unlabelled else "text"
+                raise InputError(f"no {name} row of {task.name} has {lacks}")
         about = {
             "splits": list(splits),
             "labels": filled.labels,
             "label_values": filled.label_values,
-            "unlabelled": sum(left_out),
-            "warnings": [],
+            "unlabelled": seen["train"].n_unlabelled,
+            "empty": {name: one.n_empty for name, one in seen.items()},
+            "warnings": warnings_of_rows(filled, splits, seen),
         }
         (folder / ABOUT).write_text(json.dumps(about))
 
@@ -139,7 +142,8 @@ def _encode_records(records: Records, task: TaskConfig, encoder: Encoder) -> Enc
     about = json.loads((folder / ABOUT).read_text())
     splits = {name: _open_split(folder, name, task) for name in about["splits"]}
     warnings = [*about["warnings"], *warnings_of_unknown({name: one.unknown_fraction for name, one in splits.items()})]
-    return EncodedData(splits, about["labels"], warnings, about["unlabelled"], about["label_values"])
+    counts = about["unlabelled"], about["label_values"], about["empty"]
+    return EncodedData(splits, about["labels"], warnings, *counts)
 
 
 def _is_whole(folder: Path) -> bool:
@@ -149,20 +153,40 @@ def _is_whole(folder: Path) -> bool:
 
 
 def encode_split(name: str, rows: "Dataset", task: TaskConfig, encoder: Encoder, labels: list[str]) -> Split:
-    """One split's rows, encoded: those of files on disk, where they are found again by their content.
+    """One split's rows to predict, encoded: those of files on disk, where they are found again by their content.
+
+    Rows without text are in the split's skipped.
 
     Raises:
-        InputError: a label is unknown, a score out of range, a text missing.
+        InputError: a label is unknown or a score out of range.
     """
-    pieces = _pieces(name, rows, task, encoder, labels)
+    skipped = list[Skipped]()
+    n_seen = 0
+
+    def keep(examples: Iterable[tuple[int, Example]], only_labelled: bool) -> list[Example]:
+        nonlocal n_seen
+        kept = []
+        for _, example in examples:
+            if example.has_text:
+                kept.append(example)
+            else:
+                skipped.append(Skipped(n_seen, example.guid, example.label, "no text"))
+            n_seen += 1
+        return kept
+
+    pieces = _pieces(name, rows, task, encoder, labels, keep)
     if not rows.cache_files:
-        return Split(name, EncodedTable.of(*pieces), task.regression)
+        split = Split(name, EncodedTable.of(*pieces), task.regression)
+        return replace(split, skipped=tuple(skipped))
+
+    def write(folder: Path) -> None:
+        write_table(folder / f"{name}.arrow", pieces)
+        (folder / SKIPPED).write_text(json.dumps(skipped))
+
     content = [name, fingerprint(rows), labels, *_content(task, encoder)]
-    file = f"{name}.arrow"
-    made = made_once(
-        None, ENCODED, content, lambda new: write_table(new / file, pieces), lambda folder: (folder / file).is_file()
-    )
-    return _open_split(made, name, task)
+    made = made_once(None, ENCODED, content, write, lambda folder: (folder / SKIPPED).is_file())
+    read = [Skipped(*one) for one in json.loads((made / SKIPPED).read_text())]
+    return replace(_open_split(made, name, task), skipped=tuple(read))
 
 
 def _content(task: TaskConfig, encoder: Encoder) -> list[Any]:
@@ -180,10 +204,9 @@ def _pieces(
     task: TaskConfig,
     encoder: Encoder,
     labels: list[str],
-    *,
-    left_out: list[int] | None = None,
+    keep: Callable[[Iterable[tuple[int, Example]], bool], list[Example]],
 ) -> Iterator[Columns]:
-    """A split's rows encoded, some at a time; with left_out, unlabelled examples are, and their numbers come there."""
+    """A split's rows encoded, some at a time; keep chooses among the examples, which come with their rows' indices."""
     to_label = label_reader(task, labels, source_names(rows, task))
     read, bad = READERS[task.reader], BadRows()
     with tqdm(total=len(rows), desc=f"Encoding {name}", unit="row", leave=False) as bar:
@@ -191,15 +214,13 @@ def _pieces(
             some = cast(dict[str, list[Any]], rows[start : start + PIECE])
             records = [dict(zip(some, values, strict=True)) for values in zip(*some.values(), strict=True)]
             examples = [
-                e for i, one in enumerate(records, start) for e in bad.read(one, f"{name}-{i}", read, task, to_label)
+                (i, example)
+                for i, record in enumerate(records, start)
+                for example in bad.read(record, f"{name}-{i}", read, task, to_label)
             ]
             if bad.n:  # there will be an error: only count what else is wrong
                 continue
-            if left_out is not None:
-                labelled = [example for example in examples if example.label is not None]
-                left_out.append(len(examples) - len(labelled))
-                examples = labelled
-            yield _columns(examples, encoder)
+            yield _columns(keep(examples, name == "train"), encoder)
             bar.update(len(records))
     bad.check()
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from heads.errors import InputError
 from heads.example import Example
 from trainers.config import TaskConfig
 from trainers.data.bad_rows import BadRows
 from trainers.data.classes import source_names
 from trainers.data.labels import ToLabel, class_reader, score_reader
-from trainers.data.origins import ORIGIN, row_name
+from trainers.data.origins import ORIGIN, name_rows, row_name
 from trainers.data.readers import READERS, check_columns
 
 if TYPE_CHECKING:
@@ -28,13 +29,31 @@ def label_reader(task: TaskConfig, labels: list[str], names: list[str] | None) -
 def read_examples(
     name: str, rows: "Dataset", task: TaskConfig, labels: list[str], indices: Iterable[int] | None = None
 ) -> Iterator[tuple[int, Example]]:
-    """One split's rows as Examples, named as encode_split names them, each with its row's index; in memory one by one.
+    """One split's rows with text as Examples, named as in encode_split, each with its row's index; one by one.
 
     indices are those of the rows within the split, where rows are some of it.
 
     Raises:
-        InputError: a column is missing, a label unknown, a text empty.
+        InputError: a column is missing or a label unknown.
     """
+    return ((i, example) for i, example in _all_examples(name, rows, task, labels, indices) if example.has_text)
+
+
+def check_texts(name: str, rows: "Dataset", task: TaskConfig) -> None:
+    """Make sure that every row of a split has text (data.on_empty=error); task has its labels.
+
+    Raises:
+        InputError: a row has none.
+    """
+    found = [example.name for _, example in _all_examples(name, rows, task, task.labels) if not example.has_text]
+    if found:
+        has = "has" if len(found) == 1 else "have"
+        raise InputError(f"{name_rows(found)} {has} no text: fill it in, or type data.on_empty=drop to leave it out")
+
+
+def _all_examples(
+    name: str, rows: "Dataset", task: TaskConfig, labels: list[str], indices: Iterable[int] | None = None
+) -> Iterator[tuple[int, Example]]:
     check_columns(task, rows, f"the {name} split", labelled=not name.startswith("test"))
     to_label, read, bad = label_reader(task, labels, source_names(rows, task)), READERS[task.reader], BadRows()
     for i, record in zip(range(len(rows)) if indices is None else indices, rows, strict=True):

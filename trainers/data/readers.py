@@ -23,29 +23,35 @@ Record = dict[str, Any]
 Reader = Callable[[Record, str, TaskConfig, ToLabel], list[Example]]
 
 
-def _text(record: Record, column: str, guid: str) -> str:
+def _text(record: Record, column: str) -> str:
+    """A text; an empty one is valid beside others (Example.has_text)."""
     value = record[column]
-    if value is None or not str(value).strip():
+    return "" if value is None else str(value)
+
+
+def _required_text(record: Record, column: str, guid: str) -> str:
+    text = _text(record, column)
+    if not text.strip():
         raise InputError(f"{row_name(record, guid)} has no text in column '{column}': fill it in or leave the row out")
-    return str(value)
+    return text
 
 
 def _listed(record: Record, column: str, guid: str) -> tuple[str, ...]:
     value = record[column]
+    if value is None:
+        return ()
     if not isinstance(value, list):
         raise InputError(
             f"{row_name(record, guid)} has no list in column '{column}', but {type(value).__name__}: candidates in "
             "one column are a list (JSON lines, Parquet); candidates in several are task.choices=[choice1,choice2,...]"
         )
-    if not all(str(one or "").strip() for one in value):
-        raise InputError(
-            f"{row_name(record, guid)} has an empty candidate in column '{column}': fill it in or leave the row out"
-        )
-    return tuple(map(str, value))
+    return tuple("" if one is None else str(one) for one in value)
 
 
 def _choices(example: Example) -> Example:
     """The example, if its candidates are such that one of them can be right."""
+    if not example.has_text:
+        return example
     if len(example.choices) < 2:
         raise InputError(f"{example.name} has {len(example.choices)} candidate(s): 2 are the least")
     if example.label is not None and example.label >= len(example.choices):
@@ -57,7 +63,7 @@ def _choices(example: Example) -> Example:
 
 def columns(record: Record, guid: str, task: TaskConfig, to_label: ToLabel) -> list[Example]:
     """Column by column, as the task's texts, choices and label say."""
-    texts = tuple(_text(record, column, guid) for column in task.texts)
+    texts = tuple(_text(record, column) for column in task.texts)
     row = row_name(record, guid)
     label = to_label(record.get(task.label), row)
     if not task.choices:
@@ -65,7 +71,7 @@ def columns(record: Record, guid: str, task: TaskConfig, to_label: ToLabel) -> l
     if len(task.choices) == 1:
         candidates = _listed(record, task.choices[0], guid)
     else:
-        candidates = tuple(_text(record, column, guid) for column in task.choices)
+        candidates = tuple(_text(record, column) for column in task.choices)
     return [_choices(Example(guid, texts, candidates, label, row=row))]
 
 
@@ -84,7 +90,7 @@ def race(record: Record, guid: str, task: TaskConfig, to_label: ToLabel) -> list
 
 
 def _race_question(record: Record, guid: str, label: int | float | None) -> Example:
-    texts = (_text(record, "article", guid), _text(record, "question", guid))
+    texts = (_text(record, "article"), _text(record, "question"))
     return _choices(Example(guid, texts, _listed(record, "options", guid), label, row=row_name(record, guid)))
 
 
@@ -98,10 +104,20 @@ STORY_COLUMNS = [
 def story_cloze(record: Record, guid: str, task: TaskConfig, to_label: ToLabel) -> list[Example]:
     """Story Cloze: the four sentences joined by spaces (datasets.py), and two endings."""
     names = STORY_COLUMNS[0] if STORY_COLUMNS[0][0] in record else STORY_COLUMNS[1]
-    *story, first, second = (_text(record, name, guid) for name in names)
+    *story, first, second = (_text(record, name) for name in names)
     answer = record.get(task.label, record.get("AnswerRightEnding"))
     row = row_name(record, guid)
-    return [_choices(Example(guid, (" ".join(story),), (first, second), to_label(answer, row), row=row))]
+    return [
+        _choices(
+            Example(
+                guid,
+                (" ".join(sentence for sentence in story if sentence),),
+                (first, second),
+                to_label(answer, row),
+                row=row,
+            )
+        )
+    ]
 
 
 CONNECTIVES = {"cause": "because", "effect": "so"}
@@ -109,10 +125,10 @@ CONNECTIVES = {"cause": "because", "effect": "so"}
 
 def copa(record: Record, guid: str, task: TaskConfig, to_label: ToLabel) -> list[Example]:
     """COPA: the premise without its full stop, "because" or "so", and two clauses that could follow."""
-    connective = choose(CONNECTIVES, _text(record, "question", guid), what="question", where=row_name(record, guid))
-    premise = _text(record, "premise", guid).strip().removesuffix(".")
-    clauses = tuple(_clause(_text(record, name, guid)) for name in ("choice1", "choice2"))
     row = row_name(record, guid)
+    connective = choose(CONNECTIVES, _required_text(record, "question", guid), what="question", where=row)
+    premise = _text(record, "premise").strip().removesuffix(".")
+    clauses = tuple(_clause(_text(record, name)) for name in ("choice1", "choice2"))
     return [_choices(Example(guid, (premise, connective), clauses, to_label(record.get(task.label), row), row=row))]
 
 
@@ -140,7 +156,7 @@ def pronoun(record: Record, guid: str, task: TaskConfig, to_label: ToLabel) -> l
     """
     located = "pronoun_loc" in record
     names = PRONOUN_COLUMNS[0] if located else PRONOUN_COLUMNS[1]
-    sentence, word = (_text(record, name, guid) for name in names[:2])
+    sentence, word = (_required_text(record, name, guid) for name in names[:2])
     candidates = _listed(record, names[-1], guid)
     at = record["pronoun_loc"] if located else _find(sentence, word, candidates)
     if at is None or sentence[at : at + len(word)].lower() != word.lower():

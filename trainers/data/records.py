@@ -12,6 +12,7 @@ from trainers.config import DataConfig, TaskConfig
 from trainers.data.cache import made_once, place
 from trainers.data.classes import Classes, read_classes
 from trainers.data.cut import cut_validation
+from trainers.data.examples import check_texts
 from trainers.data.files import content_hash, prepare_files, read_files
 from trainers.data.hub import hub_origin, origin_of_read, read_hub, splits_of_source, warnings_of_hub
 from trainers.data.readers import check_columns
@@ -63,7 +64,8 @@ def load_records(task: TaskConfig, data: DataConfig) -> Records:
 
 def _records(task: TaskConfig, data: DataConfig) -> Records:
     source, files = _source(task, data), file_hashes(data)
-    drawn = [data.train_rows, data.eval_rows, data.validation_fraction, data.split_seed, _labelling(task)]
+    drawn = [data.train_rows, data.eval_rows, data.validation_fraction, data.split_seed, data.on_empty]
+    drawn += _labelling(task)
     told = source.origin()
     noted = place(None, READ, [VERSION, told, drawn])
     if told is not None and _is_whole(noted):
@@ -83,7 +85,7 @@ def _records(task: TaskConfig, data: DataConfig) -> Records:
         return Records(source.name, read_again, noted.name, *known)
     splits = source.read()
     origin, warnings = source.origin_of(splits), source.warnings_of(splits)
-    classes = _classes(task, splits)
+    classes = _classes(task, data, splits)
     splits, cut = _complete(task, data, splits, source.name)
     known = (cut, files, warnings, [*source.notes(), *classes.notes], classes)
     if origin is None:
@@ -92,11 +94,15 @@ def _records(task: TaskConfig, data: DataConfig) -> Records:
     return Records(source.name, lambda: splits, noted.name, *known)
 
 
-def _classes(task: TaskConfig, splits: "dict[str, Dataset]") -> Classes:
-    """The classes, after a check of the columns."""
+def _classes(task: TaskConfig, data: DataConfig, splits: "dict[str, Dataset]") -> Classes:
+    """The classes; checks the columns, and the texts if data.on_empty says so."""
     for name, rows in splits.items():
         check_columns(task, rows, f"the {name} split", labelled=not name.startswith("test"))
-    return read_classes(task, splits)
+    classes = read_classes(task, splits)
+    if data.on_empty == "error":
+        for name, rows in splits.items():
+            check_texts(name, rows, classes.fill(task))
+    return classes
 
 
 def _labelling(task: TaskConfig) -> list[Any]:
@@ -126,7 +132,7 @@ def load_scored(task: TaskConfig, data: DataConfig, wanted: list[str] | None) ->
     def read() -> Records:
         source, cut = _source(task, data), None
         splits = source.read()
-        classes = _classes(task, splits)
+        classes = _classes(task, data, splits)
         if "train" in splits and not (wanted and splits.keys() >= set(wanted)):
             splits, cut = _complete(task, data, splits, source.name)
         known = (cut, file_hashes(data), [], [*source.notes(), *classes.notes], classes)

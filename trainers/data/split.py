@@ -3,12 +3,22 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from heads.collate import Batch, PackedBatch, Row, collate, collate_packed, collate_shared
 from heads.layouts import Encoded
 from trainers.data.encoded import EncodedTable
+
+
+class Skipped(NamedTuple):
+    """A row that is not encoded: its index among the rows, name, label and the reason."""
+
+    row: int
+    guid: str
+    label: float | None
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -23,6 +33,7 @@ class Split:
     regression: bool
     shared: bool = False
     packed: bool = False
+    skipped: tuple[Skipped, ...] = ()  # rows to predict that were not encoded
 
     def __len__(self) -> int:
         return len(self.table)
@@ -84,6 +95,17 @@ class Split:
         """Each example's name and label, in order, some of them in memory at a time."""
         return ((guid, self._label(label)) for guid, label in self.table.each("guid", "label"))
 
+    def named_rows(self) -> Iterator[tuple[str, int | float | None, int | None, str]]:
+        """Name and label of each row in order, with its index in the table, or None and the reason it was skipped."""
+        encoded, skipped = enumerate(self.named()), {one.row: one for one in self.skipped}
+        for index in range(len(self) + len(skipped)):
+            if index in skipped:
+                one = skipped[index]
+                yield one.guid, self._label(one.label), None, one.reason
+            else:
+                i, (guid, label) = next(encoded)
+                yield guid, label, i, ""
+
     def _label(self, raw: float | None) -> int | float | None:
         return raw if raw is None or self.regression else int(raw)
 
@@ -114,8 +136,8 @@ class EncodedData:
     """All splits of a task, encoded, with what was noticed about its rows.
 
     labels are the class names in the order of the logits, label_values what a value of the label column is. warnings
-    are messages of one line about the data. n_unlabelled is the number of train rows without a label, which are left
-    out.
+    are messages of one line about the data. n_unlabelled is the number of train rows without a label, n_empty that of
+    the rows without text by split; both are left out.
     """
 
     splits: dict[str, Split]
@@ -123,3 +145,4 @@ class EncodedData:
     warnings: list[str] = field(default_factory=list)
     n_unlabelled: int = 0
     label_values: str | None = None
+    n_empty: dict[str, int] = field(default_factory=dict)

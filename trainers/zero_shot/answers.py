@@ -4,7 +4,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from accelerate import Accelerator
@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from heads.candidates import Candidates
 from heads.errors import InputError
 from heads.example import Example
-from heads.prompts import ANSWER, Template, candidates
+from heads.prompts import ANSWER, OPTIONS, Template, candidates
 from heads.zero_shot import NORMALIZATIONS, LogProbs, expected_level, fit_threshold
 from trainers.config import PromptConfig, TaskConfig
 from trainers.data.prompts import Prompter
@@ -94,6 +94,10 @@ class Asker:
     def _scores(
         self, prompt: PromptConfig, examples: Sequence[Example], desc: str | None
     ) -> tuple[dict[str, np.ndarray], int]:
+        reads_choices = self.method != "chat" and f"{{{OPTIONS}}}" not in prompt.template
+        if reads_choices and any("" in _stripped(example) for example in examples):
+            filled, n_cut = self._scores(prompt, [_without_empty(example) for example in examples], desc)
+            return {name: _with_empty(found, examples) for name, found in filled.items()}, n_cut
         prompter = self._prompter(prompt)
         prompted = prompter.masked(examples) if self.method == "fill_mask" else prompter.causal(examples)
         total, tokens = self._total([one.candidates for one in prompted], desc)
@@ -178,3 +182,25 @@ class Asker:
 def has_threshold(method: str, prompt: PromptConfig) -> bool:
     """Whether a prompt's text is scored as a whole, so that two classes are told apart by a threshold."""
     return method != "chat" and f"{{{ANSWER}}}" not in prompt.template
+
+
+def _stripped(example: Example) -> list[str]:
+    return [choice.strip() for choice in example.choices]
+
+
+def _without_empty(example: Example) -> Example:
+    """The example without its empty choices, which have no token to score."""
+    return replace(example, choices=tuple(choice for choice in example.choices if choice.strip()))
+
+
+def _with_empty(scores: np.ndarray, examples: Sequence[Example]) -> np.ndarray:
+    """Scores (N, C) with a column for each choice again: an empty one has minus infinity.
+
+    >>> _with_empty(np.array([[1.0, 2.0]]), [Example("race-0", ("Who?",), ("He", "", "She"))]).tolist()
+    [[1.0, -inf, 2.0]]
+    """
+    whole = np.full((len(examples), max(len(example.choices) for example in examples)), -np.inf, scores.dtype)
+    for row, found, example in zip(whole, scores, examples, strict=True):
+        filled = [i for i, choice in enumerate(_stripped(example)) if choice]
+        row[filled] = found[: len(filled)]
+    return whole
