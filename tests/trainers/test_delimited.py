@@ -89,6 +89,14 @@ def test_settings_say_what_the_content_does_not(read):
     assert read("\ufefftext\ncafé\n", encoding="latin-1")[0] == [{"text": "café"}]  # the byte order mark decides
 
 
+def test_a_broken_quote_in_a_tsv_file_of_quoted_fields_is_an_error(read):
+    lines = [f'"text {n}"\tx\n' for n in range(9)]
+    with pytest.raises(
+        InputError, match=r"line 11 has text after a closing quote: .*quoting=none reads quotes as text"
+    ):
+        read("".join(["text\tlabel\n", *lines, '"text" 10\tx\n']), "a.tsv")
+
+
 def test_quotes_of_a_csv_file_that_cannot_be_standard_are_text(read):
     rows, _, noted = read('text,label\n"great" film,x\n"b,y\n')
     assert ([row["text"] for row in rows], noted) == (['"great" film', '"b'], "quotes are read as text")
@@ -121,6 +129,8 @@ WRONG = {
         "text,label,\na, b,x\n",
         r"line 2 has 3 fields, of which the last is in a col",
     ),
+    "a trailing comma in some rows": ("text,label,\na,x,\nb,y\n", r"line 3 has 2 fields, and the first row has 3"),
+    "a broken quote among quoted fields": ('text,label\n"a",x\n"b" c,y\n', r"line 3 has text after a closing quote: "),
     "open quote": ('text,label\na,x\n"b\n', r"line 3 opens a quote that is never closed: .*quoting=none"),
     "twice": ("text,label,text\na,x,b\n", r"the header has the column 'text' twice \(columns 1, 3\): rename one$"),
     "no names": (",\na,b\n", r"the header, which is the first line, has no column names$"),

@@ -100,11 +100,12 @@ class DelimitedFile:
         """In words, which rows cannot be read, and why; None if all can."""
         try:
             header = self.header
-            bad, first, n_bad = list[str](), "", 0
+            bad, first, n_bad, usual = list[str](), "", 0, 0
             for line, fields in self.rows():
                 if len(fields) == header.n_least == header.n_fields:
                     continue
-                why = misfit(fields, header)
+                why = misfit(fields, header, usual)
+                usual = usual or len(fields)
                 if why:
                     n_bad += 1
                     first = first or f"line {line} {why}"
@@ -123,8 +124,10 @@ class DelimitedFile:
         return first.lstrip().startswith('"') or f'{self.delimiter}"' in first
 
 
-def misfit(fields: Sequence[str], header: Header) -> str | None:
-    """Why a row does not fit the header."""
+def misfit(fields: Sequence[str], header: Header, usual: int = 0) -> str | None:
+    """Why a row does not fit the header; usual is the number of fields of the first row, which all rows must have."""
+    if usual and header.n_least <= len(fields) != usual <= header.n_fields:
+        return f"has {len(fields)} fields, and the first row has {usual}"
     if not header.n_least <= len(fields) <= header.n_fields:
         return f"has {len(fields)} field{'s' if len(fields) != 1 else ''}"
     if any(fields[header.n_least :]):

@@ -104,51 +104,67 @@ def _is_one_column(lines: list[str], delimiter: str) -> bool:
 def _find_quoting(
     file: TextFile, delimiter: str, skipped: int, options: FileOptions, notes: list[str]
 ) -> DelimitedFile:
-    """The file with the quoting that its content has."""
+    """The file with the quoting that its content has.
+
+    Raises:
+        InputError: all fields of a column are in quotes, which may be the file's or the text's.
+    """
     if options.quoting != "auto":
         return DelimitedFile(file, delimiter, options.quoting, skipped)
     standard, none = (DelimitedFile(file, delimiter, quoting, skipped) for quoting in ("standard", "none"))
-    if delimiter != "\t":
-        if standard.problem is None or standard.quotes_header or none.problem is not None:
-            return standard
-        notes.append("quotes are read as text")
-        return none
-    if not any(line.startswith('"') or '\t"' in line for line in file.lines()):
-        return none
-    if standard.quotes_header or (standard.problem is None and none.problem is not None):
-        notes.append("fields in quotes")
-        return standard
-    if standard.problem is not None or not _has_doubled_quotes(none):
-        if standard.problem is None:
-            _check_columns_in_quotes(none, options)
-        return none
-    notes.append("fields in quotes")
-    return standard
+    usual = none if delimiter == "\t" else standard
+    if not any(line.startswith('"') or f'{delimiter}"' in line for line in file.lines()):
+        return usual
+    if standard.quotes_header:
+        found = standard
+    elif standard.problem is None:
+        found = standard if usual is standard or _is_quoted(none, options) else none
+    elif none.problem is None and not _quotes_columns(none, usual is none):
+        found = none
+    else:
+        found = usual if none.problem is not None else standard
+    if found is not usual:
+        notes.append("fields in quotes" if found is standard else "quotes are read as text")
+    return found
 
 
 def _in_quotes(field: str) -> bool:
     return len(field) > 1 and field.startswith('"') and field.endswith('"')
 
 
-def _has_doubled_quotes(none: DelimitedFile) -> bool:
-    """Whether a field in quotes has quotes inside; those are doubled, or the file had no standard quoting."""
-    return any(_in_quotes(field) and '""' in field[1:-1] for _, fields in none.rows() for field in fields)
+def _is_quoted(none: DelimitedFile, options: FileOptions) -> bool:
+    """Whether quotes around fields are the file's, in a file that standard quoting can read.
 
-
-def _check_columns_in_quotes(none: DelimitedFile, options: FileOptions) -> None:
-    """Make sure that no column has all its fields in quotes: they could be the file's or the text's.
+    They are if there is no reading without quoting, or if a field has doubled quotes inside. If only some fields are
+    in quotes, and none of them needs to be, they are the text's.
 
     Raises:
-        InputError: a column has.
+        InputError: a column has all its fields in quotes, so that they may be the file's or the text's.
     """
-    n_filled, n_quoted = [0] * none.header.n_fields, [0] * none.header.n_fields
-    for _, fields in none.rows():
-        for index, field in enumerate(fields):
-            n_filled[index] += bool(field)
-            n_quoted[index] += _in_quotes(field)
-    for name, index in none.header.columns:
-        if n_filled[index] == n_quoted[index] > 1:
+    if none.problem is not None:
+        return True
+    if any(_in_quotes(field) and '""' in field[1:-1] for _, fields in none.rows() for field in fields):
+        return True
+    for name, (n_filled, n_quoted) in _count_quotes(none).items():
+        if n_filled == n_quoted > 1:
             raise InputError(
                 f"all fields of column '{name}' are in quotes: set {options.prefix}quoting=standard to remove the "
                 f"quotes, or {options.prefix}quoting=none if they are part of the text"
             )
+    return False
+
+
+def _quotes_columns(none: DelimitedFile, some: bool) -> bool:
+    """Whether a column has fields in quotes; if some may be, whether it has more than half of them in quotes."""
+    return any(n_quoted > (n_filled / 2 if some else 0) for n_filled, n_quoted in _count_quotes(none).values())
+
+
+def _count_quotes(none: DelimitedFile) -> dict[str, tuple[int, int]]:
+    """How many fields of each column are filled, and how many are in quotes."""
+    header = none.header
+    n_filled, n_quoted = [0] * header.n_fields, [0] * header.n_fields
+    for _, fields in none.rows():
+        for index, field in enumerate(fields):
+            n_filled[index] += bool(field)
+            n_quoted[index] += _in_quotes(field)
+    return {name: (n_filled[index], n_quoted[index]) for name, index in header.columns}
