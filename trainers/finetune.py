@@ -8,7 +8,6 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from torch import nn
 
@@ -24,6 +23,7 @@ from trainers.data.encode import encode_records
 from trainers.data.records import Records, load_records
 from trainers.data.split import Split
 from trainers.fit import KEPT_PREDICTIONS, Run, Selection, fit, predict_split, primary_metric
+from trainers.literals import to_yaml
 from trainers.model import TaskModel
 from trainers.objectives import build_objective
 from trainers.optim import param_groups
@@ -102,7 +102,7 @@ def prepare(config: FinetuneConfig, folder: Path, accelerator: Accelerator, reco
     score_std = _start_head(config, model, splits["train"])
     if accelerator.is_main_process:
         stored = plain(config) | {"backbone": plain(read_config(folder))["backbone"]}
-        write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored)))
+        write_text(folder / "config.yaml", to_yaml(stored))
     if config.objective.loss == "soft_f1" and accelerator.num_processes > 1:
         raise InputError("objective.loss=soft_f1 is a ratio of sums over a whole update: use one process")
     training, n_updates = prepare_training(

@@ -21,6 +21,7 @@ from heads.errors import InputError
 from trainers.config import SPEED_ONLY, FinetuneConfig, RunConfig, flat
 from trainers.config.complete import UnfitError, complete
 from trainers.config.run_name import is_under
+from trainers.literals import to_dataclass, to_yaml
 from trainers.locks import give_back, take
 from trainers.refused import missing, remove_made
 
@@ -62,7 +63,7 @@ def open_folder(folder: Path, config: RunConfig) -> Iterator[None]:
     try:
         if _is_in_the_way(folder, config):
             aside, lock = _set_aside(folder, lock)
-        write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(plain(config))))
+        write_text(folder / "config.yaml", to_yaml(plain(config)))
         yield
     except InputError:
         refused = not any(any(folder.glob(pattern)) for pattern in WORK)
@@ -153,11 +154,11 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tup
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """A YAML file as plain values, as OmegaConf reads it."""
+    """A YAML file as plain values, with OmegaConf's types; nothing in it is interpolated."""
     text = file.read_text(encoding="utf-8")
     found = yaml.load(text, Loader=_loader()) or {}
-    if "${" in text or not isinstance(found, dict):
-        found = OmegaConf.to_container(OmegaConf.create(found), resolve=True)
+    if not isinstance(found, dict):
+        found = OmegaConf.to_container(OmegaConf.create(found))
     assert isinstance(found, dict)
     return {str(key): value for key, value in found.items()}
 
@@ -198,8 +199,7 @@ def read_config(folder: Path) -> FinetuneConfig:
                 f"{folder} holds a run on running text, which predicts no labels: name a run on a task, or start one "
                 f"from its model by backbone.path={folder / 'model'}"
             )
-        merged = OmegaConf.merge(OmegaConf.structured(FinetuneConfig), found)
-        config = OmegaConf.to_object(merged)
+        config = to_dataclass(FinetuneConfig, found)
     except (OmegaConfBaseException, YAMLError) as error:
         raise InputError(f"{file} cannot be read by this version: {str(error).splitlines()[0]}") from error
     assert isinstance(config, FinetuneConfig)

@@ -134,7 +134,8 @@ DATA = {
     ),
     "one class": ("rows.csv", "text,label\na,x\nb,x\nc,x\n", [], r"holds 1 distinct labels in the train file"),
     "no text": (
-        "rows.csv", "text,label\na,x\n,y\n", ["data.files.validation=rows.csv"], r"^line 3 of rows.csv has no text in column 'text'",
+        "rows.csv", "text,label\na,x\n,y\n", ["data.files.validation=rows.csv", "data.on_empty=error"],
+        r"^line 3 of rows.csv has no text: fill it in",
     ),
     "nothing labelled": (
         "rows.csv", "text,label\na,\nb,\n", ["task.labels=[x,y]", "data.files.validation=rows.csv"],
