@@ -28,6 +28,7 @@ from trainers.garbage import search_seldom
 from trainers.overrides import CONF, check_flags, check_overrides, open_dict, quote_path
 from trainers.progress import silence_libraries
 from trainers.stop_signal import Interrupted, deferred, note_command, requested
+from trainers.studies.folds import expand_folds, fold_numbers
 from trainers.studies.multirun import run_cell, without_leftovers
 from trainers.studies.params import peft_methods, transfer_counts
 from trainers.studies.search import search as run_search
@@ -51,6 +52,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("dataset_name", dataset_name, replace=True)
     OmegaConf.register_new_resolver("shipped", lambda model: str(SHIPPED / model), replace=True)
     OmegaConf.register_new_resolver("transfer_counts", transfer_counts, replace=True)
+    OmegaConf.register_new_resolver("fold_numbers", fold_numbers, replace=True)
     OmegaConf.register_new_resolver("peft_methods", peft_methods, replace=True)
     OmegaConf.register_new_resolver("sample", lambda file: str(SAMPLE / file), replace=True)
 
@@ -107,7 +109,8 @@ def recipe(
                 entry, kind = _entry(sys.argv[1:], name, schema, objectives or {})
                 register(entry, kind)
                 own = of_the_search(sys.argv[1:]) if search else []
-                sys.argv[1:] = [open_dict(quote_path(arg), kind) for arg in sys.argv[1:] if arg not in own]
+                typed = [open_dict(quote_path(arg), kind) for arg in sys.argv[1:] if arg not in own]
+                sys.argv[1:] = _with_folds(typed, name, search)
                 asked, unknown = get_args_parser().parse_known_args()
                 check_flags(unknown, kind, entry)
                 if asked.help:
@@ -135,6 +138,11 @@ def _prepare_surroundings() -> None:
     for line in prepare_surroundings():
         if os.environ.get("RANK", "0") == "0":
             print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
+def _with_folds(args: list[str], recipe: str, search: bool) -> list[str]:
+    """The arguments, and the runs that data.folds stands for; a search has runs of its own."""
+    return expand_folds(args) if recipe == "finetune" and not search else args
 
 
 @contextmanager

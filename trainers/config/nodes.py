@@ -37,7 +37,9 @@ class DataConfig:
     delimiter: str | None = None  # of CSV and TSV: comma, semicolon, tab, bar or a character; null: from the content
     quoting: str = "auto"  # of CSV and TSV: standard (""), backslash (\\"), none; auto: from the content
     validation_fraction: float = 0.1  # of train, where the source has no validation split
-    split_seed: int = 0  # of that cut, and of samples of rows
+    folds: int | None = None  # cross-validation: as many runs, each of which holds out another part of train
+    fold: int | None = None  # the part that this run holds out, 0 .. folds - 1; data.folds alone runs them all
+    split_seed: int = 0  # of the validation split or the folds, and of samples of rows
     train_rows: int | None = None  # a seeded sample of train
     eval_rows: int | None = None  # a seeded sample of each other split
     on_empty: str = "drop"  # rows without any text: drop leaves them out and counts them, error stops
@@ -56,6 +58,11 @@ class DataConfig:
             f"data.validation_fraction is a share of train, in (0, 1), got {self.validation_fraction}",
         )
         check_seed("data.split_seed", self.split_seed)
+        need(self.folds is None or self.folds >= 2, f"data.folds is at least 2, got {self.folds}")
+        need(
+            self.fold is None or (self.folds is not None and 0 <= self.fold < self.folds),
+            f"data.fold is one of 0 .. data.folds - 1, got data.fold={self.fold} and data.folds={self.folds}",
+        )
         choose({"none": "", "gpt1": ""}, self.cleaning, what="cleaning", where="data.cleaning")
         choose({"drop": "", "error": ""}, self.on_empty, what="rule", where="data.on_empty")
         for name in ("train_rows", "eval_rows"):

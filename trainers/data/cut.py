@@ -32,7 +32,7 @@ def cut_validation(rows: "Dataset", task: TaskConfig, data: DataConfig) -> "tupl
     if task.structure == "multiple_choice" or task.regression or task.label not in rows.column_names:
         parts = rows.train_test_split(test_size=data.validation_fraction, seed=data.split_seed)
         return parts["train"], parts["test"], f"{len(parts['test'])} of {n} train rows, {seed}"
-    chosen = stratify(_groups(rows, task), n_cut, data.split_seed)
+    chosen = stratify(groups_of_rows(rows, task), n_cut, data.split_seed)
     if not chosen.any():
         raise InputError(
             f"{task.name} has no validation split, and no class has a row to spare for one: give "
@@ -66,7 +66,7 @@ def stratify(groups: list[str | None], n_chosen: int, seed: int) -> np.ndarray:
     return mask
 
 
-def _groups(rows: "Dataset", task: TaskConfig) -> list[str | None]:
+def groups_of_rows(rows: "Dataset", task: TaskConfig) -> list[str | None]:
     """The label of each row; None for a row without a label or without text, which is not trained on."""
     declared = source_names(rows, task)
     names = [source_name(value, declared) for value in rows[task.label]]

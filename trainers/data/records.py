@@ -14,6 +14,7 @@ from trainers.data.classes import Classes, read_classes
 from trainers.data.cut import cut_validation
 from trainers.data.examples import check_texts
 from trainers.data.files import content_hash, prepare_files, read_files
+from trainers.data.folds import cut_fold
 from trainers.data.hub import hub_origin, origin_of_read, read_hub, splits_of_source, warnings_of_hub
 from trainers.data.readers import check_columns
 from trainers.data.text_files import FileOptions
@@ -65,7 +66,7 @@ def load_records(task: TaskConfig, data: DataConfig) -> Records:
 def _records(task: TaskConfig, data: DataConfig) -> Records:
     source, files = _source(task, data), file_hashes(data)
     drawn = [data.train_rows, data.eval_rows, data.validation_fraction, data.split_seed, data.on_empty]
-    drawn += _labelling(task)
+    drawn += [data.folds, data.fold, *_labelling(task)]
     told = source.origin()
     noted = place(None, READ, [VERSION, told, drawn])
     if told is not None and _is_whole(noted):
@@ -217,7 +218,9 @@ def _complete(
             "task.splits.train=NAME"
         )
     cut = None
-    if not any(name.startswith("validation") for name in splits):
+    if data.folds is not None:
+        splits, cut = cut_fold(splits, task, data, source)
+    elif not any(name.startswith("validation") for name in splits):
         train, validation, cut = cut_validation(splits["train"], task, data)
         splits = splits | {"train": train, "validation": validation}
     for name, rows in splits.items():

@@ -10,7 +10,7 @@ from heads.errors import InputError
 from trainers.config import SEEDS
 from trainers.metrics import GLUE_TASKS
 from trainers.reports import tables
-from trainers.reports.notes import degenerate_runs, glue_notes, mixed_origins, ties, without_reference
+from trainers.reports.notes import cross_validated, degenerate_runs, glue_notes, mixed_origins, ties, without_reference
 from trainers.reports.paper import GLUE_SCORES, GPT1
 from trainers.reports.scores import NAN, CellScore, baselines, told_apart
 from trainers.reports.tables import Column, Row, Shown, Table, in_percent
@@ -61,6 +61,7 @@ def scores_table(scores: Sequence[CellScore]) -> Table:
         *WHO,
         tables.text("metric", "metric"),
         tables.text("seeds", "seeds"),
+        tables.text("folds", "folds"),
         tables.text("degenerate", "degenerate"),
         tables.interval("mean", "mean [95 %]"),
         *([Column("trained parameters", _trained)] if _sizes_differ(scores) else []),
@@ -86,6 +87,7 @@ def scores_table(scores: Sequence[CellScore]) -> Table:
         "p-value, corrected by Holm over all differences of this table, is below 0.05.",
         *_tests_said(rows),
         *dict.fromkeys(f"{score.task}, {score.name}: {score.note}" for score in scores if score.note),
+        *cross_validated(scores),
         *without_reference(scores),
         *mixed_origins(scores),
     ]
@@ -107,6 +109,7 @@ def _score_row(score: CellScore) -> dict[str, Any]:
         "split": score.split,
         "metric": score.metric,
         "seeds": len(cell.seeds),
+        "folds": cell.folds or None,
         "degenerate": len(cell.degenerate) or None,
         "mean": score.mean,
         "mean_low": score.interval.low,

@@ -140,7 +140,7 @@ def _differ(row: CellScore, base: CellScore) -> str:
         return f"scored by {row.metric}{at[0]}, its reference by {base.metric}{at[1]}: no difference"
     one, other = row.cell.runs[0], base.cell.runs[0]
     try:
-        check_same_examples(one.rows(row.split), other.rows(row.split), one, other)
+        check_same_examples(row.cell.rows(row.split)[0], base.cell.rows(row.split)[0], one, other)
     except InputError as error:
         return str(error)
     return ""
@@ -149,7 +149,7 @@ def _differ(row: CellScore, base: CellScore) -> str:
 def _compare(a: SeedScores, b: SeedScores, row: CellScore, base: CellScore) -> tuple[Compared, str]:
     """One cell minus another, seed by seed where both have two of the same; and what to say of it."""
     one, other, note = row.cell, base.cell, ""
-    common = [run for run in one.runs if run.draws in other.draws]
+    common = [runs[0] for runs in one.by_seed if runs[0].draws in other.draws]
     paired = one.draws == other.draws or len(common) > 1
     if paired and one.draws != other.draws:
         a, b = (cell.of_seeds([run.draws for run in common]) for cell in (a, b))
@@ -169,10 +169,10 @@ def _sd(a_S: np.ndarray, b_S: np.ndarray, paired: bool) -> float:
 
 
 def _mcnemar_p(row: CellScore, base: CellScore) -> float:
-    if row.metric != "accuracy" or len(row.cell.runs) > 1 or len(base.cell.runs) > 1:
+    if row.metric != "accuracy" or len(row.cell.seeds) > 1 or len(base.cell.seeds) > 1:
         return NAN
     right, other = (
-        one.predictions_N == one.references_N for one in (score.cell.runs[0].rows(row.split) for score in (row, base))
+        one.predictions_N == one.references_N for one in (score.cell.rows(row.split)[0] for score in (row, base))
     )
     return mcnemar(right, other).p_value
 

@@ -83,6 +83,22 @@ def mixed_origins(scores: Sequence[CellScore]) -> list[str]:
     return [f"Not made alike: {_first(named)}."] if named else []
 
 
+def cross_validated(scores: Sequence[CellScore]) -> list[str]:
+    """What the numbers of a cross-validation are of, and the cells that lack a fold."""
+    folded = [score for score in scores if score.cell.folds]
+    if not folded:
+        return []
+    said = (
+        "With data.folds a seed's score is of all rows together, each predicted by the one model that was not trained "
+        "on it. Its interval is over these rows (and over seeds, if there are several), for the models as they are: it "
+        "does not say how much models that are trained on other rows would vary."
+    )
+    lacking = [f"{score.task}, {score.name} ({n})" for score in folded if (n := score.cell.missing_folds)]
+    if not lacking:
+        return [said]
+    return [said, f"Warning: folds without a finished run, whose rows are not in the score: {_first(lacking)}."]
+
+
 def _first(named: Sequence[str]) -> str:
     """The first MOST_NAMED cells, and how many more there are."""
     left_out = f" and {len(named) - MOST_NAMED} more cells" if len(named) > MOST_NAMED else ""

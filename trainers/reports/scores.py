@@ -185,7 +185,9 @@ def with_intervals(rows: list[CellScore]) -> list[CellScore]:
         except InputError as error:
             found, note = None, str(error)
         bootstrap = (NAN, NAN) if found is None else hierarchical_interval(found)
-        told.append(replace(row, interval=_interval(row, found), bootstrap=bootstrap, drawn=found, note=note))
+        mean = float(found.whole_S.mean()) if found is not None and row.cell.folds else row.mean
+        interval = _interval(row, found)
+        told.append(replace(row, mean=mean, interval=interval, bootstrap=bootstrap, drawn=found, note=note))
     return told
 
 

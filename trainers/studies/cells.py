@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,8 @@ from trainers.studies.data_sets import dataset_of, file_settings, names_apart
 from trainers.studies.multirun import read_cells
 
 # S seeds, N examples
+
+FOLD = "data.fold"
 
 
 class Rows(NamedTuple):
@@ -110,6 +113,15 @@ class FinishedRun:
         return Rows([row["guid"] for row in rows], references, predictions)
 
 
+def _pooled(parts: Sequence[tuple[int | None, Rows]]) -> Rows:
+    """The rows of several folds, in their order, as those of a single run."""
+    if len(parts) == 1 and parts[0][0] is None:
+        return parts[0][1]
+    guids = [f"fold {fold}: {guid}" for fold, rows in parts for guid in rows.guids]
+    references, predictions = ([getattr(rows, name) for _, rows in parts] for name in Rows._fields[1:])
+    return Rows(guids, np.concatenate(references), np.concatenate(predictions))
+
+
 def read_lines(file: Path) -> list[dict[str, Any]]:
     """The objects of a file of JSON lines.
 
@@ -154,15 +166,33 @@ class Cell:
     differs: dict[str, Any]
     runs: tuple[FinishedRun, ...]
 
+    @cached_property
+    def by_seed(self) -> tuple[tuple[FinishedRun, ...], ...]:
+        """The runs of each seed, in the order of the seeds: one, or with data.folds one for each fold."""
+        if not self.folds:
+            return tuple((run,) for run in self.runs)
+        draws = dict.fromkeys(run.draws for run in self.runs)
+        return tuple(tuple(run for run in self.runs if run.draws == each) for each in draws)
+
+    @property
+    def folds(self) -> int:
+        """The number of folds of cross-validation; 0 without it."""
+        return self.settings.get("data.folds") or 0
+
+    @property
+    def missing_folds(self) -> int:
+        """How many folds have no finished run, over all seeds."""
+        return max(self.folds * len(self.by_seed) - len(self.runs), 0) if self.folds else 0
+
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The seeds, in the order of the runs."""
-        return tuple(run.seed for run in self.runs)
+        """The seeds."""
+        return tuple(runs[0].seed for runs in self.by_seed)
 
     @property
     def draws(self) -> tuple[Draws, ...]:
-        """What each run's weights and its order of the data were drawn from."""
-        return tuple(run.draws for run in self.runs)
+        """What the weights and the order of the data were drawn from, for each seed."""
+        return tuple(runs[0].draws for runs in self.by_seed)
 
     @property
     def degenerate(self) -> tuple[int, ...]:
@@ -170,8 +200,16 @@ class Cell:
         return tuple(run.seed for run in self.runs if run.result.get("degenerate"))
 
     def values(self, key: str) -> np.ndarray:
-        """A number of each run's result, (S,)."""
-        return np.array([run.value(key) for run in self.runs])
+        """A number of each seed's result, (S,); with folds, its mean over them."""
+        return np.array([np.mean([run.value(key) for run in runs]) for runs in self.by_seed])
+
+    def rows(self, split: str) -> list[Rows]:
+        """What each seed has predicted for a split, read anew at each call.
+
+        With folds, the validation rows of all of them together: each row is predicted once, by the model of the fold
+        that it was held out from. Other splits are the same for all folds, and so are predicted as often.
+        """
+        return [_pooled([(run.settings.get(FOLD), run.rows(split)) for run in runs]) for runs in self.by_seed]
 
     def over_seeds(self, key: str) -> SeedSummary:
         """A number of each run's result, in sum; runs may share a seed. The key ends with the name of the metric."""
@@ -180,12 +218,14 @@ class Cell:
     def scored(self, split: str, metric: str) -> SeedScores:
         """Each seed's score on a split, and on draws of its examples; reads every run's predictions.
 
+        With folds, a seed's score is that of all rows together, and not the mean of the folds' scores.
+
         Raises:
             InputError: the runs do not have the same examples.
         """
-        each = [run.rows(split) for run in self.runs]
-        for run, rows in zip(self.runs, each, strict=True):
-            check_same_examples(each[0], rows, self.runs[0], run)
+        each = self.rows(split)
+        for runs, rows in zip(self.by_seed, each, strict=True):
+            check_same_examples(each[0], rows, self.runs[0], runs[0])
         return score_seeds(metric, np.stack([rows.predictions_N for rows in each]), each[0].references_N, self.draws)
 
 
@@ -274,8 +314,10 @@ def group(runs: Sequence[FinishedRun], apart_from: Collection[str] = SEEDS) -> l
     """Cells: runs with the same settings but for those named, and for what changes no number.
 
     A name stands for the keys below it, too: apart_from=(*SEEDS, "task") puts a configuration's tasks together. Of runs
-    that are one by their seeds (seed=1, and both of weight_init_seed and data_order_seed 1) the first counts.
+    that are one by their seeds (seed=1, and both of weight_init_seed and data_order_seed 1) the first counts. The folds
+    of a cross-validation are in one cell.
     """
+    apart_from = (*apart_from, FOLD)
     together: dict[str, list[FinishedRun]] = {}
     for run in _each_once(runs):
         together.setdefault(json.dumps(_kept(run, apart_from), sort_keys=True), []).append(run)
@@ -283,7 +325,11 @@ def group(runs: Sequence[FinishedRun], apart_from: Collection[str] = SEEDS) -> l
     keys = dict.fromkeys(key for one in settings for key in one)
     varied = [key for key in keys if any(one.get(key) != settings[0].get(key) for one in settings)]
     return [
-        Cell(one, {key: one.get(key) for key in varied}, tuple(sorted(members, key=lambda run: run.draws)))
+        Cell(
+            one,
+            {key: one.get(key) for key in varied},
+            tuple(sorted(members, key=lambda run: (run.draws, run.settings.get(FOLD) or 0))),
+        )
         for one, members in zip(settings, together.values(), strict=True)
     ]
 
