@@ -25,7 +25,8 @@ from trainers.config.dataset_name import dataset_name
 from trainers.config.run_name import run_name
 from trainers.exits import orderly_exit
 from trainers.garbage import search_seldom
-from trainers.overrides import CONF, check_flags, check_overrides, open_dict, quote_path
+from trainers.overrides import CONF, check_flags, check_overrides, groups, open_dict, quote_path
+from trainers.own_backbone import name_backbones
 from trainers.progress import silence_libraries
 from trainers.stop_signal import Interrupted, deferred, note_command, requested
 from trainers.studies.folds import expand_folds, fold_numbers
@@ -110,6 +111,7 @@ def recipe(
                 register(entry, kind)
                 own = of_the_search(sys.argv[1:]) if search else []
                 typed = [open_dict(quote_path(arg), kind) for arg in sys.argv[1:] if arg not in own]
+                typed = name_backbones(typed, groups()["backbone"] if hasattr(kind, "backbone") else None)
                 sys.argv[1:] = _with_folds(typed, name, search)
                 asked, unknown = get_args_parser().parse_known_args()
                 check_flags(unknown, kind, entry)

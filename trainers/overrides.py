@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from heads.errors import InputError
 from trainers.choose import nearest
+from trainers.own_backbone import REGISTERED
 from trainers.studies.launchers import check_launcher
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -58,7 +59,8 @@ def quote_path(arg: str) -> str:
 def groups() -> dict[str, set[str]]:
     """The groups of conf/ and their files; Hydra's own and W&B's sweep files are no settings of a run."""
     folders = [path for path in CONF.iterdir() if path.is_dir() and path.name not in ("hydra", "sweep")]
-    return {path.name: {file.stem for file in path.glob("*.yaml")} for path in folders}
+    found = {path.name: {file.stem for file in path.glob("*.yaml")} for path in folders}
+    return found | {"backbone": found["backbone"] | REGISTERED}
 
 
 def check_overrides(overrides: list[str], name: str, schema: type, multirun: bool = False) -> None:

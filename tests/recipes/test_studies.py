@@ -211,10 +211,11 @@ def test_the_methods_that_a_backbone_takes(tiny_model, compose, tmp_path, backbo
     config = compose("task=sst2", f"backbone={backbone}").backbone
     if backbone == "gpt2":
         tiny_model(AutoModelForCausalLM, "gpt2").save_pretrained(tmp_path)
-    assert peft_methods(config.hub, str(tmp_path) if backbone == "gpt2" else None, config.family) == methods
+    path = str(tmp_path) if backbone == "gpt2" else None
+    assert peft_methods(config.hub, path, None, False, config.family) == methods
     hub = str(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"nowhere cannot be read: "):
-        peft_methods(hub, None, "causal")
+    with pytest.raises(InputError, match=r"nowhere\): the config cannot be read"):
+        peft_methods(hub, None, None, False, "causal")
 
 
 CURVE = ("corpus=sample", "data=sample", "train.n_ctx=64", "train.batch_size=4", "train.max_steps=4")

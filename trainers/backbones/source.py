@@ -1,6 +1,5 @@
 """Where a backbone's files are, and what to say if they cannot be read."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,9 +9,9 @@ from transformers import PreTrainedModel
 
 from heads.errors import InputError
 from trainers.config import BackboneConfig
+from trainers.config.adapter_folder import ADAPTER, adapter_settings, base_of_adapter
 from trainers.data.unknown_tokens import missing_files
 
-ADAPTER = "adapter_config.json"
 RUN_HEAD = "head.safetensors"  # in the model folder of a run
 LFS = b"version https://git-lfs"
 
@@ -29,7 +28,7 @@ def _typed(config: BackboneConfig) -> str:
 def source_of(config: BackboneConfig) -> str:
     """The folder or hub id with the backbone's config and weights; of an adapter, its base model's."""
     folder = adapter_folder(config)
-    return _adapter_settings(folder)["base_model_name_or_path"] if folder else _typed(config)
+    return base_of_adapter(folder) if folder else _typed(config)
 
 
 def tokenizer_source(config: BackboneConfig) -> str:
@@ -44,23 +43,10 @@ def adapter_folder(config: BackboneConfig) -> Path | None:
     return folder if (folder / ADAPTER).is_file() and not (folder / "config.json").is_file() else None
 
 
-def _adapter_settings(folder: Path) -> dict[str, Any]:
-    try:
-        settings = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))
-        if not isinstance(settings["base_model_name_or_path"], str):
-            raise KeyError("base_model_name_or_path")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{folder / ADAPTER} does not name the adapter's base model (base_model_name_or_path): merge the adapter "
-            "by peft's merge_and_unload, and give the folder of the merged model"
-        ) from error
-    return settings
-
-
 def options_of(config: BackboneConfig) -> dict[str, Any]:
     """What from_pretrained is given besides the source."""
     folder = adapter_folder(config)
-    revision = _adapter_settings(folder).get("revision") if folder else config.revision
+    revision = adapter_settings(folder).get("revision") if folder else config.revision
     return {"revision": revision or "main", "trust_remote_code": config.trust_remote_code}
 
 

@@ -56,7 +56,7 @@ def _is_in_name(override: str) -> bool:
     if key == "task":
         return value in OWN_FILES  # the path then has the name of the data set, and not that of the task
     if key == "backbone":
-        return not re.fullmatch(r"\w+", value)  # a folder or a hub id, of whose name the path has a part
+        return not re.fullmatch(r"[\w.-]+", value)  # a name, which the path has
     return key not in IN_PATH and not is_under(key, NOT_IN_NAME)
 
 

@@ -16,6 +16,7 @@ from trainers.config import SPEED_ONLY, FinetuneConfig, LmConfig, PerplexityConf
 from trainers.config.dataset_name import OWN_FILES
 from trainers.launch import register
 from trainers.overrides import CONF
+from trainers.own_backbone import own_name, register_backbone
 from trainers.runs import is_under, read_yaml
 
 SCHEMAS: dict[str, type] = {
@@ -29,6 +30,8 @@ def command(recipe: str, settings: dict[str, Any]) -> str | None:
     chosen, changed = chosen_groups(recipe, settings), typed(recipe, settings)
     if changed is None:
         return None
+    own = {f"backbone={settings['backbone.name']}": f"backbone={settings['backbone.hub']}"} if _is_own(settings) else {}
+    chosen = [own.get(word, word) for word in chosen]
     words = [*chosen, f"seed={settings['seed']}", *(f"{key}={in_hydra(value)}" for key, value in changed.items())]
     return " ".join([f"python recipes/{recipe.removesuffix('_lm')}.py", *(shlex.quote(word) for word in words)])
 
@@ -39,6 +42,8 @@ def typed(recipe: str, settings: dict[str, Any]) -> dict[str, Any] | None:
     A run's precision is among them, typed or not: other hardware would choose another. So are the scored train rows,
     since they add a number. None where a chosen file is not there.
     """
+    if _is_own(settings):
+        register_backbone(settings["backbone.name"], settings["backbone.hub"], settings["backbone.family"])
     composed = compose(recipe, tuple(chosen_groups(recipe, settings)))
     if composed is None:
         return None
@@ -50,6 +55,11 @@ def typed(recipe: str, settings: dict[str, Any]) -> dict[str, Any] | None:
     if settings.get("ablation") == "lstm" and "backbone.hub" in changed:
         changed["backbone.lstm"] = changed.pop("backbone.hub")
     return changed
+
+
+def _is_own(settings: dict[str, Any]) -> bool:
+    """Whether the backbone was typed as a hub id or folder."""
+    return settings["backbone.name"] == own_name(str(settings["backbone.hub"]))
 
 
 def chosen_groups(recipe: str, settings: dict[str, Any]) -> list[str]:
