@@ -20,6 +20,10 @@ def main(config: FinetuneConfig | LmConfig) -> dict[str, Any]:
         from trainers.finetune_lm import finetune_lm
 
         return finetune_lm(config)
+    if config.check:
+        from trainers.check import check
+
+        return check(config)
     from trainers.finetune import finetune
 
     return finetune(config)

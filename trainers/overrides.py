@@ -94,10 +94,24 @@ def check_overrides(overrides: list[str], name: str, schema: type, multirun: boo
             raise InputError(f"conf/{name}.yaml has no {key.split('.')[0]}: leave out {override.input_line}")
         else:
             _check_key(key, schema, in_defaults)
+    _check_check(parsed, name, multirun)
     given = {override.key_or_group for override in parsed} | in_study
     if "task" in in_defaults and "task" not in given:
         text = "; or objective=lm corpus.files=[FILE] for running text" if (CONF / f"{name}_lm.yaml").exists() else ""
         raise InputError(f"task is missing: type task=NAME, with one of {', '.join(sorted(known['task']))}{text}")
+
+
+def _check_check(parsed: list[Override], name: str, multirun: bool) -> None:
+    """Make sure that check=true is typed where it is read.
+
+    Raises:
+        InputError: it is typed for several runs, or for a recipe that does not read it.
+    """
+    if any(override.key_or_group == "check" and override.value() is True for override in parsed):
+        if name != "finetune":
+            raise InputError("check=true goes with recipes/finetune.py on a task: leave it out")
+        if multirun:
+            raise InputError("check=true looks at one run: leave out -m, and give one value of each setting")
 
 
 def _study_keys(parsed: list[Override], name: str, schema: type, multirun: bool) -> set[str]:

@@ -33,6 +33,7 @@ SPEED_ONLY = (
     "train.compile",
     "train.save_model",
     "baselines",
+    "check",
     "zero_shot.tokens",
     "zero_shot.candidates",
     "curve.tokens",
@@ -74,6 +75,7 @@ class FinetuneConfig:
     n_reinit: int = 0  # top blocks (and pooler) initialised anew (Zhang et al. 2020)
     # no, bf16, fp16; null is what accelerate was told, else bf16 where the hardware multiplies in it
     mixed_precision: str | None = None
+    check: bool = False  # read config, model and data, print what a run would train on, and end without training
     run_dir: str = MISSING
     overwrite: bool = False  # set the finished run in run_dir aside and start anew
 
