@@ -21,8 +21,8 @@ from trainers.data.split import Split
 from trainers.data.text_files import FileOptions
 from trainers.garbage import search_as_usual
 from trainers.loop import predict
+from trainers.prediction_files import check_output, write_predictions
 from trainers.results import Predictions, read_logits
-from trainers.runs import write_lines
 from trainers.saving import load_model
 
 
@@ -68,33 +68,30 @@ class Predictor:
 
 
 def predict_new(config: PredictConfig) -> None:
-    """Predict the labels of new rows, or of a split of the run's data, as JSON lines.
+    """Predict the labels of new rows, or of a split of the run's data, and write them beside the rows' own columns.
 
     Raises:
-        InputError: the run is not finished, or the rows cannot be read.
+        InputError: the run is not finished, the rows cannot be read, or the output cannot be written.
     """
     assert config.run is not None
+    check_output(config)
     predictor = Predictor(Path(config.run), config.eval_tokens)
+    task = predictor.config.task
     if config.split is not None:
-        rows, name = load_split(predictor.config.task, predictor.config.data, config.split), config.split
+        rows, name = load_split(task, predictor.config.data, config.split), config.split
     else:
-        rows, name = _rows(config, predictor.config.task), "input"
-    lines = predictor(rows, name).lines(predictor.config.task.labels)
-    if not predictor.accelerator.is_main_process:
-        return
-    if config.output == "-":
-        for line in lines:
-            print(line)
-    else:
-        Path(config.output).parent.mkdir(parents=True, exist_ok=True)
-        n = write_lines(Path(config.output), lines)
-        print(f"{n} predictions in {config.output}", file=sys.stderr)
+        rows, name = _rows(config, task), "input"
+    predictions = predictor(rows, name)
+    if predictor.accelerator.is_main_process:
+        write_predictions(predictions, rows, task, config)
 
 
 def _rows(config: PredictConfig, task: TaskConfig) -> Dataset:
     assert config.input is not None
     if config.input == "-":
         return rows_in_memory(read_lines(sys.stdin, task), "the input")
+    if config.input.lower().endswith(".txt"):
+        return rows_in_memory(_text_file(config, task), Path(config.input).name)
     notes = list[str]()
     rows = read_file(config.input, FileOptions(config.encoding, config.delimiter, config.quoting, prefix=""), notes)
     for note in notes:
@@ -102,10 +99,26 @@ def _rows(config: PredictConfig, task: TaskConfig) -> Dataset:
     return rows
 
 
-def read_lines(stream: TextIO, task: TaskConfig) -> list[dict[str, Any]]:
+def _text_file(config: PredictConfig, task: TaskConfig) -> list[dict[str, Any]]:
+    assert config.input is not None
+    file = Path(config.input).expanduser()
+    try:
+        with file.open(encoding=config.encoding or "utf-8-sig") as stream:
+            return read_lines(stream, task, json_rows=False)
+    except OSError as error:
+        raise InputError(f"input={config.input} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"input={config.input} is not {config.encoding or 'UTF-8'} ({error.reason}): type its encoding, such as "
+            "encoding=cp1252"
+        ) from error
+
+
+def read_lines(stream: TextIO, task: TaskConfig, *, json_rows: bool = True) -> list[dict[str, Any]]:
     r"""Rows from lines of text: JSON objects, or the task's text columns with a tab between them.
 
-    A blank line is a row without text, but for blank lines between JSON objects.
+    A blank line is a row without text, but for blank lines between JSON objects. A task with one text takes the whole
+    line, tabs included. Without json_rows a line that begins with a brace is text as well.
 
     Raises:
         InputError: there is no line, or one has another number of texts.
@@ -122,14 +135,14 @@ def read_lines(stream: TextIO, task: TaskConfig) -> list[dict[str, Any]]:
         if not line.strip():
             rows.append(None)
             continue
-        if line.lstrip().startswith("{"):
+        if (json_rows or not wanted) and line.lstrip().startswith("{"):
             has_json = True
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError as error:
                 raise InputError(f"line {number} of the input is not JSON: {error}") from error
             continue
-        texts = line.split("\t")
+        texts = [line] if len(wanted) == 1 else line.split("\t")
         if not wanted or len(texts) != len(wanted):
             raise InputError(
                 f"line {number} of the input has {len(texts)} text(s) between tabs, and {task.name} reads "

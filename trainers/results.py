@@ -50,10 +50,10 @@ class Predictions:
         """Whether several classes have a row's highest logit, (N,)."""
         return np.zeros(len(self.values), dtype=bool) if self.top is None else tied_rows(self.top)
 
-    def lines(self, labels: list[str]) -> Iterator[str]:
-        """One JSON line for each row: its name, label, prediction and probabilities by label name.
+    def rows(self, labels: list[str]) -> Iterator[dict[str, Any]]:
+        """Each row's name, label, prediction and probabilities by label name.
 
-        A row that was not encoded has null as its prediction, and a reason.
+        A row that was not encoded has None as its prediction, and a reason.
         """
 
         def named(value: Any) -> Any:
@@ -63,17 +63,21 @@ class Predictions:
 
         tied_N = self.tied
         for index, (guid, label, i, reason) in enumerate(self.split.named_rows()):
-            row = {"split": self.split.name, "index": index, "guid": guid, "label": named(label)}
+            row: dict[str, Any] = {"split": self.split.name, "index": index, "guid": guid, "label": named(label)}
             row["prediction"] = None if i is None else named(self.values[i])
             if i is None:
-                yield json.dumps(row | {"reason": reason}, ensure_ascii=False)
+                yield row | {"reason": reason}
                 continue
             if self.top is not None and tied_N[i]:
                 row["tied"] = [labels[c] for c in np.flatnonzero(self.top[i])]
             if self.probabilities is not None:
                 each = zip(labels, self.probabilities[i].tolist(), strict=False)
                 row["probabilities"] = {name: round(p, 6) for name, p in each}
-            yield json.dumps(row, ensure_ascii=False)
+            yield row
+
+    def lines(self, labels: list[str]) -> Iterator[str]:
+        """One JSON line for each row."""
+        return (json.dumps(row, ensure_ascii=False) for row in self.rows(labels))
 
 
 def true_labels(split: Split) -> np.ndarray:

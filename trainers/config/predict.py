@@ -11,12 +11,16 @@ class PredictConfig:
     """What to do with finished runs: label new text, or write GLUE's submission."""
 
     run: str | None = None  # a finished run's folder
-    input: str | None = None  # CSV, TSV, JSON lines or Parquet with the task's columns; - reads lines from stdin
+    # CSV, TSV, JSON lines, Parquet, ... with the task's columns; FILE.txt with a text in each line; - is stdin
+    input: str | None = None
     split: str | None = None  # in place of input: a split of the run's own data
     encoding: str | None = None  # of input: utf-8, cp1252, ...; null: UTF-8, or what the byte order mark says
     delimiter: str | None = None  # of CSV and TSV: comma, semicolon, tab, bar or a character; null: from the content
     quoting: str = "auto"  # of CSV and TSV: standard (""), backslash (\\"), none; auto: from the content
-    output: str = "-"  # JSON lines; - is stdout
+    output: str = "-"  # FILE.jsonl, FILE.csv or FILE.tsv, with metrics in FILE.metrics.json; - is JSON lines on stdout
+    # The probability of each class: p_CLASS columns of CSV and TSV, which otherwise have only that of the prediction;
+    # false leaves them out of JSON lines, too
+    probabilities: bool | None = None
     glue: str | None = None  # the zip to write for gluebenchmark.com
     runs: str | None = None  # a folder with finished runs below it, for glue
     partial: bool = False  # write the zip even where tasks have no run
@@ -32,4 +36,8 @@ class PredictConfig:
             need(
                 (self.input is None) != (self.split is None),
                 "run=DIR goes with one of input=FILE (- for stdin) and split=NAME",
+            )
+            need(
+                not self.output.lower().endswith((".xlsx", ".xls", ".parquet", ".json", ".gz")),
+                f"output={self.output}: predictions are written as .jsonl, .csv or .tsv",
             )

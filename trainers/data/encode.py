@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tqdm.auto import tqdm
-
 from heads.errors import InputError
 from heads.example import Example
 from heads.layouts import BertLayout, Encoded, Gpt1Layout, Ids, TextLayout
@@ -30,6 +28,7 @@ from trainers.data.row_checks import SeenRows, warnings_of_rows
 from trainers.data.split import EncodedData, Skipped, Split
 from trainers.data.tokenizers import encode_texts, tokenizer_content
 from trainers.data.unknown_tokens import count_unknown, unknown_ids, warnings_of_unknown
+from trainers.progress import show_progress
 from trainers.shared import once, same
 
 if TYPE_CHECKING:
@@ -209,7 +208,7 @@ def _pieces(
     """A split's rows encoded, some at a time; keep chooses among the examples, which come with their rows' indices."""
     to_label = label_reader(task, labels, source_names(rows, task))
     read, bad = READERS[task.reader], BadRows()
-    with tqdm(total=len(rows), desc=f"Encoding {name}", unit="row", leave=False) as bar:
+    with show_progress(len(rows), f"Encoding {name}", "row") as bar:
         for start in range(0, len(rows), PIECE):
             some = cast(dict[str, list[Any]], rows[start : start + PIECE])
             records = [dict(zip(some, values, strict=True)) for values in zip(*some.values(), strict=True)]
