@@ -128,8 +128,8 @@ def test_a_stopped_run_goes_on_and_ends_bit_equal(tmp_path, monkeypatch):
     """Stage 0 is not measured again: it is found where it was left."""
     save_if = checkpoints.save_if
 
-    def stopping(accelerator, folder, step, due, stop):
-        save_if(accelerator, folder, step, due, stop)
+    def stopping(accelerator, folder, step, due):
+        save_if(accelerator, folder, step, due)
         if step == 5:
             raise KeyboardInterrupt
 

@@ -185,8 +185,8 @@ def test_a_stopped_run_goes_on_and_ends_bit_equal(run, tmp_path, monkeypatch):
     asked = ("task=sst2", *QUICK, "train.max_steps=6", "train.checkpoint_every=2")
     save_if = checkpoints.save_if
 
-    def stopping(accelerator, folder, step, due, stop):
-        save_if(accelerator, folder, step, due, stop)
+    def stopping(accelerator, folder, step, due):
+        save_if(accelerator, folder, step, due)
         if step == 5:
             raise KeyboardInterrupt
 
