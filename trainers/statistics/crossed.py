@@ -53,24 +53,35 @@ class SeedScores:
 
 
 def score_seeds(
-    metric: str, predictions_SN: np.ndarray, references_N: np.ndarray, seeds: tuple[Draws, ...] | None = None
+    metric: str,
+    predictions_SN: np.ndarray,
+    references_N: np.ndarray,
+    seeds: tuple[Draws, ...] | None = None,
+    draw: Callable[[str, np.ndarray, np.ndarray], np.ndarray] | None = None,
 ) -> SeedScores:
     """Score each seed's predictions with a metric of trainers.metrics, on all examples and on draws of them.
+
+    draw takes the place of draw_scores, such as one that keeps what it gives.
 
     Raises:
         InputError: there is no metric of that name, or it does not fit the references.
     """
     function = choose(METRICS, metric, what="metric", where="score_seeds")
     whole_S = np.array([function(one_N, references_N) for one_N in predictions_SN])
+    drawn_RS = (draw or draw_scores)(metric, predictions_SN, references_N)
+    return SeedScores(whole_S, drawn_RS, len(references_N), seeds, RANGES[metric])
+
+
+def draw_scores(metric: str, predictions_SN: np.ndarray, references_N: np.ndarray) -> np.ndarray:
+    """Each seed's scores on draws of the examples, (R, S)."""
     by_counts = OF_COUNTS.get(metric)
     score = (
         _by_counts(by_counts, predictions_SN, references_N)
         if by_counts
-        else _one_by_one(function, predictions_SN, references_N)
+        else _one_by_one(METRICS[metric], predictions_SN, references_N)
     )
     rng, n = np.random.default_rng(0), len(references_N)  # a fixed seed: what is compared shares its draws
-    drawn_RS = np.stack([score(rng.integers(n, size=n)) for _ in range(intervals.N_RESAMPLES)])
-    return SeedScores(whole_S, drawn_RS, n, seeds, RANGES[metric])
+    return np.stack([score(rng.integers(n, size=n)) for _ in range(intervals.N_RESAMPLES)])
 
 
 def _one_by_one(function: Callable[..., float], predictions_SN: np.ndarray, references_N: np.ndarray) -> RowScorer:

@@ -20,6 +20,7 @@ from trainers.statistics.components import Draws
 from trainers.statistics.crossed import SeedScores, score_seeds
 from trainers.statistics.intervals import UNBOUNDED, SeedSummary, over_seeds
 from trainers.studies.data_sets import dataset_of, file_settings, names_apart
+from trainers.studies.kept_scores import kept_draws
 from trainers.studies.multirun import read_cells
 
 # S seeds, N examples
@@ -226,7 +227,8 @@ class Cell:
         each = self.rows(split)
         for runs, rows in zip(self.by_seed, each, strict=True):
             check_same_examples(each[0], rows, self.runs[0], runs[0])
-        return score_seeds(metric, np.stack([rows.predictions_N for rows in each]), each[0].references_N, self.draws)
+        predictions_SN = np.stack([rows.predictions_N for rows in each])
+        return score_seeds(metric, predictions_SN, each[0].references_N, self.draws, kept_draws)
 
 
 def check_same_examples(a: Rows, b: Rows, run_a: FinishedRun, run_b: FinishedRun) -> None:
