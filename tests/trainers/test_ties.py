@@ -79,8 +79,8 @@ class Labelled:
         self.labels_N = np.array(labels, dtype=float)
         self.labelled = np.ones(len(labels), dtype=bool)
 
-    def named(self):
-        return [(f"validation-{i}", label) for i, label in enumerate(self.labels_N)]
+    def named_rows(self):
+        return [(f"validation-{i}", label, i, "") for i, label in enumerate(self.labels_N)]
 
 
 def test_fine_tuned_predictions_count_ties_the_same_way(compose):
