@@ -98,6 +98,7 @@ def test_ctrl_c_while_loading_is_one_line(tmp_path):
     assert err.strip().splitlines()[-1].startswith("Interrupted (Ctrl-C). To resume: python ")
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_study(tmp_path):
     folder = tmp_path / "study"
     typed = ("-m", "task=sst2", "seed=1,2,3", *LONG, f"hydra.sweep.dir={folder}", f"run_dir={tmp_path}/s'${{seed}}'")
