@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 from heads.errors import InputError
 
+# What is kept of a text that is too long, as Sun et al. 2019 (How to fine-tune BERT, section 5.3.1) name it.
+TRUNCATIONS = ("head", "tail", "both")
+
 
 class Ids(NamedTuple):
     """A segment in token ids: text, then tail, which is never cut."""
@@ -57,7 +60,21 @@ def longest_first(lengths: Sequence[int], budget: int) -> list[int]:
     return kept
 
 
-def _cut_prefix(prefix: Sequence[Ids], branches: Sequence[Sequence[Ids]], room: int) -> tuple[list[Ids], int]:
+def keep(tokens: Sequence[int], n: int, truncation: str = "head") -> list[int]:
+    """The n tokens that truncation keeps of a text: its head, its tail, or both, half of them each.
+
+    >>> [keep([1, 2, 3, 4, 5, 6], 3, side) for side in TRUNCATIONS]
+    [[1, 2, 3], [4, 5, 6], [1, 2, 6]]
+    """
+    if n >= len(tokens):
+        return list(tokens)
+    first = {"head": n, "tail": 0, "both": n - n // 2}[truncation]
+    return [*tokens[:first], *tokens[len(tokens) - (n - first) :]]
+
+
+def _cut_prefix(
+    prefix: Sequence[Ids], branches: Sequence[Sequence[Ids]], room: int, truncation: str
+) -> tuple[list[Ids], int]:
     """Cut the prefix to what the longest branch leaves of room text tokens, the same for every branch."""
     fixed = max(sum(len(_flat(s)) for s in branch) for branch in branches) + sum(len(s.tail) for s in prefix)
     if fixed > room:
@@ -66,7 +83,7 @@ def _cut_prefix(prefix: Sequence[Ids], branches: Sequence[Sequence[Ids]], room: 
             "raise head.n_ctx or shorten the longest choice"
         )
     kept = longest_first([len(s.text) for s in prefix], room - fixed)
-    cut = [s._replace(text=s.text[:n]) for s, n in zip(prefix, kept, strict=True)]
+    cut = [s._replace(text=keep(s.text, n, truncation)) for s, n in zip(prefix, kept, strict=True)]
     return cut, sum(len(s.text) for s in prefix) - sum(kept)
 
 
@@ -80,12 +97,12 @@ def _beside_tails(branch: Sequence[Ids], room: int) -> int:
     return room - tails
 
 
-def _cut_branch(branch: Sequence[Ids], kept: Sequence[int]) -> tuple[list[Ids], int]:
+def _cut_branch(branch: Sequence[Ids], kept: Sequence[int], truncation: str) -> tuple[list[Ids], int]:
     """Cut each text of a branch to the number of tokens kept."""
     n_cut = sum(len(s.text) for s in branch) - sum(kept)
     if n_cut == 0:  # as almost always
         return list(branch), 0
-    return [s._replace(text=s.text[:n]) for s, n in zip(branch, kept, strict=True)], n_cut
+    return [s._replace(text=keep(s.text, n, truncation)) for s, n in zip(branch, kept, strict=True)], n_cut
 
 
 def _flat(segment: Ids) -> list[int]:
@@ -107,20 +124,21 @@ class Gpt1Layout:
     delimiter: int
     extract: int
     n_ctx: int
+    truncation: str = "head"
 
     def __call__(self, prefix: Sequence[Ids], branches: Sequence[Sequence[Ids]]) -> Encoded:
         """Lay out one example; see the class."""
         n_segments = len(prefix) + len(branches[0])
         head, n_cut = [], 0
         if prefix:
-            prefix, n_cut = _cut_prefix(prefix, branches, self.n_ctx - n_segments - 1)
+            prefix, n_cut = _cut_prefix(prefix, branches, self.n_ctx - n_segments - 1, self.truncation)
             head = [self.start, *(t for segment in prefix for t in [*_flat(segment), self.delimiter])]
         tails = []
         for branch in branches:
             if not prefix:
                 # datasets.py: each of k texts gets n_ctx // k - 2 tokens, whatever the other's length
                 share = _beside_tails(branch, self.n_ctx - 2 * n_segments) // n_segments
-                branch, cut = _cut_branch(branch, [min(len(s.text), share) for s in branch])
+                branch, cut = _cut_branch(branch, [min(len(s.text), share) for s in branch], self.truncation)
                 n_cut += cut
             tail = [t for segment in branch for t in [*_flat(segment), self.delimiter]]
             tails.append([*([] if prefix else [self.start]), *tail[:-1], self.extract])
@@ -140,12 +158,13 @@ class TextLayout:
     opening: tuple[int, ...]
     closing: tuple[int, ...]
     n_ctx: int
+    truncation: str = "head"
 
     def __call__(self, prefix: Sequence[Ids], branches: Sequence[Sequence[Ids]]) -> Encoded:
         """Lay out one example, which is one sequence; see the class."""
         (branch,) = branches
         room = self.n_ctx - len(self.opening) - len(self.closing)
-        branch, n_cut = _cut_branch(branch, longest_first([len(s.text) for s in branch], room))
+        branch, n_cut = _cut_branch(branch, longest_first([len(s.text) for s in branch], room), self.truncation)
         ids = [*self.opening, *(token for segment in branch for token in segment.text), *self.closing]
         return Encoded([], [ids], [len(ids) - 1], [len(ids)], n_cut)
 
@@ -170,6 +189,7 @@ class BertLayout:
     closing_one: tuple[int, ...]
     segment_b: bool
     n_ctx: int
+    truncation: str = "head"
 
     def __call__(self, prefix: Sequence[Ids], branches: Sequence[Sequence[Ids]]) -> Encoded:
         """Lay out one example; see the class."""
@@ -180,7 +200,7 @@ class BertLayout:
         n_special = len(self.opening) + (len(self.between) + len(self.closing) if pair else len(self.closing_one))
         room, head, n_cut = self.n_ctx - n_special, [], 0
         if prefix:
-            prefix, n_cut = _cut_prefix(prefix, branches, room)
+            prefix, n_cut = _cut_prefix(prefix, branches, room, self.truncation)
             head = [*self.opening, *_flat(prefix[0]), *self.between]
         tails, second_from = [], []
         for branch in branches:
@@ -188,7 +208,7 @@ class BertLayout:
                 b_from, tail = len(head), [*_flat(branch[0]), *self.closing]
             else:
                 kept = longest_first([len(s.text) for s in branch], _beside_tails(branch, room))
-                branch, cut = _cut_branch(branch, kept)
+                branch, cut = _cut_branch(branch, kept, self.truncation)
                 n_cut += cut
                 first = [*self.opening, *_flat(branch[0]), *(self.between if pair else self.closing_one)]
                 b_from, tail = len(first), [*first, *([*_flat(branch[1]), *self.closing] if pair else [])]

@@ -144,6 +144,7 @@ def lay_foundation(config: FinetuneConfig) -> Foundation:
         layout = text_layout(tokenizer, n_ctx)
     else:
         layout = bert_layout(tokenizer, n_ctx)
+    layout = replace(layout, truncation=config.data.truncation)
     check_ids(tokenizer, backbone, name)
     return Foundation(tokenizer, backbone, layout, new_tokens, anew)
 

@@ -53,6 +53,8 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "label_column_name": ("task.label",),
     "metric": ("task.metrics",),
     "metric_for_best_model": ("task.primary",),
+    "truncation": ("data.truncation",),
+    "truncation_side": ("data.truncation",),
     "max_train_samples": ("data.train_rows",),
     "max_eval_samples": ("data.eval_rows",),
     "output_dir": ("run_dir",),

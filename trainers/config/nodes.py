@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from heads.layouts import TRUNCATIONS
 from trainers.choose import choose
 from trainers.config.file_format import check_file_format
 from trainers.config.need import check_seed, need
@@ -43,6 +44,8 @@ class DataConfig:
     train_rows: int | None = None  # a seeded sample of train
     eval_rows: int | None = None  # a seeded sample of each other split
     on_empty: str = "drop"  # rows without any text: drop leaves them out and counts them, error stops
+    # what is kept of a text that does not fit head.n_ctx: its head, its tail, or both (half of the tokens each)
+    truncation: str = "head"
     cleaning: str = "none"  # gpt1: ftfy, punctuation, spaCy's words, as text_utils.py (extra: clean)
 
     def __post_init__(self) -> None:
@@ -64,6 +67,7 @@ class DataConfig:
             f"data.fold is one of 0 .. data.folds - 1, got data.fold={self.fold} and data.folds={self.folds}",
         )
         choose({"none": "", "gpt1": ""}, self.cleaning, what="cleaning", where="data.cleaning")
+        choose(dict.fromkeys(TRUNCATIONS), self.truncation, what="truncation", where="data.truncation")
         choose({"drop": "", "error": ""}, self.on_empty, what="rule", where="data.on_empty")
         for name in ("train_rows", "eval_rows"):
             rows = getattr(self, name)

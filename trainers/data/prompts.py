@@ -51,6 +51,7 @@ class Prompter:
     names: Sequence[str]
     words: Sequence[str]
     chat: bool = False
+    truncation: str = "head"
 
     def causal(self, examples: Sequence[Example]) -> list[Prompted[Candidates]]:
         """Examples for a causal model.
@@ -144,7 +145,7 @@ class Prompter:
                 )
 
     def _cut(self, example: Example, over: int) -> Example:
-        """The example with its longest text cut at its end, by that many tokens or its share of them."""
+        """The example with its longest text cut, by that many tokens or its share of them."""
         offsets = [each for _, each in self._encode(list(example.texts))]
         sizes = [len(each) for each in offsets]
         longest = max(range(len(sizes)), key=sizes.__getitem__)
@@ -156,10 +157,17 @@ class Prompter:
         # Down to the next longest, then each an equal share of what is left to cut
         ahead = sizes[longest] - max([size for i, size in enumerate(sizes) if i != longest], default=0)
         drop = over if over <= ahead else min(ahead + -(-(over - ahead) // len(sizes)), sizes[longest] - 1)
-        # Tokens of one character begin at the same place, and a text that is cut has to become shorter
-        text = example.texts[longest]
-        kept = text[: min(offsets[longest][sizes[longest] - drop][0], len(text) - 1)]
+        kept = self._shortened(example.texts[longest], offsets[longest], sizes[longest] - drop)
         return replace(example, texts=(*example.texts[:longest], kept, *example.texts[longest + 1 :]))
+
+    def _shortened(self, text: str, offsets: Sequence[tuple[int, int]], n: int) -> str:
+        """The n tokens of a text that truncation keeps."""
+        first = {"head": n, "tail": 0, "both": n - n // 2}[self.truncation]
+        left, right = offsets[first][0], offsets[len(offsets) - (n - first) - 1][1]
+        if self.truncation == "head":
+            # Tokens of one character begin at the same place, and a text that is cut has to become shorter
+            return text[: min(left, len(text) - 1)]
+        return (text[:left] + text[max(right, left + 1) :]).lstrip()
 
     def _encode(self, texts: list[str], *, markers: bool = False) -> Tokens:
         """Token ids and offsets of each text. A special token that a text spells is plain text, unless markers."""

@@ -70,6 +70,7 @@ class Asker:
     task: TaskConfig  # with its labels
     max_tokens: int
     kept: KeptParts | None = None  # where finished parts are kept, if they are
+    truncation: str = "head"  # as data.truncation
 
     def scores(
         self, prompt: PromptConfig, examples: Sequence[Example], desc: str | None
@@ -146,7 +147,8 @@ class Asker:
             keys = list(prompt.words) if self.task.regression else self.task.labels
             words = [prompt.word(key) for key in keys]
         template = Template(prompt.template, prompt.scored)
-        return Prompter(self.tokenizer, self.n_ctx, template, self.task.texts, words, chat=self.method == "chat")
+        chat, truncation = self.method == "chat", self.truncation
+        return Prompter(self.tokenizer, self.n_ctx, template, self.task.texts, words, chat=chat, truncation=truncation)
 
     def _total(self, items: Sequence, desc: str | None) -> tuple[np.ndarray, np.ndarray]:
         found = score_items(self.accelerator, self.scorer, items, max_tokens=self.max_tokens, desc=desc)

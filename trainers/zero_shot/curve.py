@@ -26,6 +26,7 @@ class Curve:
     materials: list[Material]
     n_ctx: int
     tokens: int
+    truncation: str = "head"
 
     def __call__(self, accelerator: Accelerator, model: Any, tokenizer: Any) -> list[dict[str, Any]]:
         """One line for each task: its score by its primary metric, what a guess scores, and both put on one scale."""
@@ -37,7 +38,9 @@ class Curve:
 
     def _line(self, accelerator: Accelerator, scorer: Scorer, tokenizer: Any, material: Material) -> dict[str, Any]:
         task = material.task
-        asker = Asker(accelerator, scorer, tokenizer, self.n_ctx, self.method, task, self.tokens)
+        asker = Asker(
+            accelerator, scorer, tokenizer, self.n_ctx, self.method, task, self.tokens, truncation=self.truncation
+        )
         _, answers = ask_all(asker, material, None)
         sample = material.samples[0]
         metric = "spearman" if "spearman" in task.metrics else task.primary
@@ -60,7 +63,7 @@ def read_curve(curve: CurveConfig, data: DataConfig, method: str, n_ctx: int) ->
         InputError: a task does not exist, cannot be asked by this method, or cannot be read.
     """
     materials = [_material(name, curve, data, method) for name in curve.tasks]
-    return Curve(method, materials, n_ctx, curve.tokens)
+    return Curve(method, materials, n_ctx, curve.tokens, data.truncation)
 
 
 def _material(name: str, curve: CurveConfig, data: DataConfig, method: str) -> Material:

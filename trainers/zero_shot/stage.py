@@ -113,7 +113,8 @@ def _evaluate(
     model = load_scored_model(config, kept.accelerator)
     scorer = Scorer(model, padding_id(tokenizer), layout=config.zero_shot.candidates)
     n_ctx = n_positions(model.base_model)
-    asker = Asker(kept.accelerator, scorer, tokenizer, n_ctx, method, task, config.zero_shot.tokens, kept)
+    tokens, truncation = config.zero_shot.tokens, config.data.truncation
+    asker = Asker(kept.accelerator, scorer, tokenizer, n_ctx, method, task, tokens, kept, truncation)
     thresholds, answers = ask_all(asker, material, "zero-shot ")
     seconds = max(kept.seconds, 1e-9)
     layout = " and ".join(sorted(scorer.layouts))
