@@ -181,3 +181,22 @@ def test_memory_does_not_grow_with_the_rows(tmp_path, monkeypatch):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.5 * peaks[0] + 2**20
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('text,label\n"he said \\"hi\\", ok",a\n"b, c",b\n', r'set \S*quoting=backslash, which reads \\" as a quote$'),
+        ('text, label\n"a, b", "x"\n"c, d", "y"\n', "all fields of column 'label' have a space before their quotes"),
+        ('label, text\n"x", "a, b"\n"y", "c, d"\n', "delete the spaces between a comma and a quote$"),
+        ("# from a survey\ntext,label\na,x\n", "if the header is not the first line, delete what stands above it"),
+    ],
+)
+def test_the_remedy_is_that_of_the_fault(read, content, said):
+    with pytest.raises(InputError, match=said) as caught:
+        read(content)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_has_no_second_byte_order_mark(read):
+    assert read("\ufeff\ufefftext,label\u200b\na,x\n")[0] == [{"text": "a", "label": "x"}]

@@ -17,6 +17,7 @@ from heads.errors import InputError
 from trainers.config import DataConfig, FilesConfig
 from trainers.data.column_types import check_types
 from trainers.data.files import prepare_files, read_file, read_files, rows_in_memory
+from trainers.data.labels import score_reader
 from trainers.data.origins import ORIGIN
 from trainers.data.records import load_records
 from trainers.data.text_files import FileOptions
@@ -114,7 +115,7 @@ def test_a_key_that_only_later_rows_have_is_a_column():
 
 
 WRONG = {
-    "not JSON": ("a.jsonl", '{"text": "a", "label"\n', r"line 1 is not JSON \(Expecting ':' delimiter, column 22\)$"),
+    "not JSON": ("a.jsonl", '{"text": "a", "label"\n', r"line 1 is not JSON \(Expecting ':'.*\): write an"),
     "many lines": ("a.jsonl", LINES + "[1]\n{\n3\n\n4\n", r"line 3 is a list, .*; 4 such lines: lines 3, 4, 5 and 1 m"),
     "broken document": ("a.json", '[{"a": 1},\n{"b" 2}]', r"is not JSON \(Expecting ':' delimiter, line 2, column 6"),
     "no objects": ("a.json", '[1, "a"]', r"row 1 is a number, and .* an object; 2 such rows: rows 1 and 2$"),
@@ -142,7 +143,7 @@ def test_a_file_that_is_not_there():
     for name, said in {
         "train2.csv": r"there is no such file. Did you mean 'train.csv'\?$",
         ".": r"is a folder: give a file, or a pattern such as ./\*.csv$",
-        "part-*.csv": r"no file matches the pattern$",
+        "part-*.csv": r"no file matches the pattern: check the folder and the ending$",
         "/dev/null/a.csv": r"there is no such file$",
         f"{'a' * 300}.csv": r"cannot be read \(File name too long\)$",
     }.items():
@@ -334,3 +335,74 @@ def test_a_file_is_read_once(monkeypatch):
     first = prepare_files({"train": file}, FileOptions())
     monkeypatch.setattr("trainers.data.files._write", lambda *args: pytest.fail("read again"))
     assert prepare_files({"train": file}, FileOptions()) == first
+
+
+def test_parquet_files_of_a_pattern_may_have_their_columns_in_another_order():
+    pq.write_table(pa.table({"text": ["a"], "label": [1]}), "part-1.parquet")
+    pq.write_table(pa.table({"label": [2], "text": ["b"]}), "part-2.parquet")
+    never_null = pa.schema([pa.field("text", pa.string(), nullable=False), pa.field("label", pa.int64())])
+    pq.write_table(pa.table({"text": ["c"], "label": [3]}, schema=never_null), "part-3.parquet")
+    assert [(row["text"], row["label"]) for row in rows_of("part-*.parquet")] == [("a", 1), ("b", 2), ("c", 3)]
+
+
+def test_a_parquet_column_that_datasets_has_no_type_for_is_no_text():
+    pairs = pa.array([[("k", 1)], None], pa.map_(pa.string(), pa.int64()))
+    tags = pa.ListArray.from_arrays([0, 1, 2], pa.array(["x", "y"]).dictionary_encode())
+    pq.write_table(pa.table({"text": ["a", "b"], "pairs": pairs, "tags": tags}), "a.parquet")
+    rows = read_file("a.parquet")
+    assert (rows["text"][:], rows["tags"][:], rows["pairs"][1]) == (["a", "b"], [["x"], ["y"]], None)
+    with pytest.raises(InputError, match=r"column 'pairs' of x holds values of type map<string, int64 .*>, and a text"):
+        check_types(rows.features, {"pairs": "task.texts"}, None, "x")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        (
+            "a.csv",
+            "version https://git-lfs.github.com/spec/v1\noid sha256:ab\n",
+            "a.csv is a Git LFS pointer .* lfs pull",
+        ),
+        ("a.parquet", "version https://git-lfs.github.com/spec/v1\noid sha256:ab\n", "a Git LFS pointer"),
+        (
+            "a.csv",
+            "<!DOCTYPE html>\n<html><title>404, not found</title></html>\n",
+            "is a web page, .*download the file",
+        ),
+        ("a.csv.gz", gzip.compress(b"a.csv".ljust(257, b"\0") + b"ustar\x0000"), "is a tar archive: unpack it"),
+        ("a.parquet", "text,label\na,x\n", "the content is not that of a Parquet file: copy the file again, or rename"),
+        ("a.xlsx", "text,label\na,x\n", "the content is not that of an Excel workbook"),
+        ("a.jsonl", dumped(ROWS), "line 1 is a list, .*rename a file that is one list or object to end in .json$"),
+        ("a.jsonl", '{"text": "a"}\n{"text" "b"}\n', r"line 2 is not JSON \(.*\): correct the line$"),
+        ("a.jsonl", '{"text": "a", "text": "b"}\n', "line 1 has the key 'text' twice: rename one$"),
+        ("a.json", '[{"text": "a", "text": "b"}]', "an object has the key 'text' twice: rename one$"),
+        ("a.json", '[{"text": "a"},\n]', r"not JSON \(.*line \d, column \d\): correct it there"),
+    ],
+)
+def test_what_a_file_is_instead_is_said_with_a_remedy(name, content, said):
+    with pytest.raises(InputError, match=said) as caught:
+        read_file(written(name, content))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_whole_number_that_is_too_long_for_a_float_stays_as_it_is():
+    written("a.jsonl", '{"id": 9007199254740993}\n{"id": 0.5}\n')
+    notes = []
+    assert rows_of("a.jsonl", notes) == [{"id": "9007199254740993"}, {"id": "0.5"}]
+    assert notes == ["input=a.jsonl: column 'id' mixes types and is read as text"]
+
+
+def test_a_missing_header_is_said(compose):
+    written("a.csv", "great film,1\nbad film,0\n")
+    config = compose("task=single")
+    config.data.files = FilesConfig(train="a.csv")
+    with pytest.raises(InputError, match=r"no column 'text'.*the first line of the file must be its header"):
+        load_records(config.task, config.data)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [("3,5", "not a number: write it with a point, as 3.5$"), ("1_0", "number$")]
+)
+def test_a_score_is_written_with_a_point(value, said):
+    with pytest.raises(InputError, match=said):
+        score_reader(None)(value, "row 1")

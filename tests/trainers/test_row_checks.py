@@ -8,7 +8,7 @@ from datasets import Dataset
 from heads.example import Example
 from trainers.config import TaskConfig
 from trainers.data.origins import ORIGIN
-from trainers.data.row_checks import SeenRows, hash_texts, warnings_of_rows
+from trainers.data.row_checks import SeenRows, _alike, hash_texts, warnings_of_rows
 from trainers.finetune import finetune
 
 SINGLE = {"structure": "classification", "texts": ["text"], "metrics": ["accuracy"], "primary": "accuracy"}
@@ -57,8 +57,9 @@ def test_one_text_with_several_labels():
 def test_labels_that_differ_only_by_case_or_spaces():
     rows = [(f"text {i}", ("spam", "Spam", "not  spam", "not spam")[i % 4]) for i in range(40)]
     assert warnings(["spam", "Spam", "not  spam", "not spam"], train=rows) == [
-        "the labels 'spam' and 'Spam' differ only by case or spaces, and are different classes",
-        "the labels 'not  spam' and 'not spam' differ only by case or spaces, and are different classes",
+        "the labels 'spam' and 'Spam' differ only by case, spaces or invisible characters, and are different classes",
+        "the labels 'not  spam' and 'not spam' differ only by case, spaces or invisible characters, and are different "
+        "classes",
     ]
 
 
@@ -136,3 +137,12 @@ def test_the_right_choice_is_always_in_one_place(share):
     seen.keep([(i, Example(f"train-{i}", (f"{i}",), ("a", "b"), int(i >= 40 * share))) for i in range(40)], True)
     found = warnings_of_rows(task, {"train": Dataset.from_dict({"context": ["a"] * 40})}, {"train": seen})
     assert found == (["the right choice is 'x' in 95 % of the train rows"] if share > 0.9 else [])
+
+
+def test_labels_that_look_the_same():
+    assert _alike(["pos", "pos\u200b", "caf\u00e9", "cafe\u0301", "neg"]) == [
+        "the labels 'pos' and 'pos\\u200b' differ only by case, spaces or invisible characters, and are different "
+        "classes",
+        "the labels 'caf\u00e9' and 'cafe\u0301' differ only by case, spaces or invisible characters, and are "
+        "different classes",
+    ]

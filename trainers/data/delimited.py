@@ -19,6 +19,7 @@ QUOTINGS = {
     "backslash": {"strict": True, "doublequote": False, "escapechar": "\\"},  # "with \"escaped\" quotes inside"
     "none": {"quoting": csv.QUOTE_NONE},  # a quote is a character like any other
 }
+INVISIBLE = "\ufeff\u200b"  # a second byte order mark, a zero-width space
 LONGEST = 2**31 - 1  # characters of a field; csv's own limit is 131,072
 
 Row = tuple[int, list[str]]  # number of the first line, fields
@@ -44,7 +45,7 @@ def read_header(fields: Sequence[str]) -> Header:
     Raises:
         InputError: no column has a name, or two have the same.
     """
-    names = [field.strip() for field in fields]
+    names = [field.strip(INVISIBLE).strip() for field in fields]
     columns = [(name, index) for index, name in enumerate(names) if name]
     if not columns:
         raise InputError("the header, which is the first line, has no column names")

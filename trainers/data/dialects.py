@@ -10,6 +10,7 @@ from trainers.data.text_files import FileOptions, TextFile
 
 NAMES = {character: name for name, character in DELIMITERS.items()}
 SAMPLE = 1000  # lines from which the delimiter is found
+SPACED = re.compile(r' +".*"\s*', re.DOTALL)
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # Excel's, above the header
 
 
@@ -35,6 +36,8 @@ def find_dialect(file: TextFile, ending: str, options: FileOptions, notes: list[
     header = found.header
     if found.problem is not None:
         raise InputError(f"{found.problem}: {_remedy(found, options)}")
+    if found.quoting == "standard" and options.quoting == "auto" and _has_spaced_quotes(found):
+        _check_spaced_quotes(found)
     for index in header.unnamed:
         notes.append(f"column {index + 1} has no name and is ignored")
     return found
@@ -42,12 +45,50 @@ def find_dialect(file: TextFile, ending: str, options: FileOptions, notes: list[
 
 def _remedy(found: DelimitedFile, options: FileOptions) -> str:
     name = NAMES.get(found.delimiter, "delimiter")
+    if options.quoting == "auto" and any('\\"' in line for line in found.file.lines()):
+        escaped = DelimitedFile(found.file, found.delimiter, "backslash", found.skipped)
+        if escaped.problem is None:
+            return f'set {options.prefix}quoting=backslash, which reads \\" as a quote'
+    if found.quoting == "standard" and _has_spaced_quotes(found):
+        return f"delete the spaces between a {name} and a quote"
     if found.quoting == "none":
         return f"mend the rows; if the file has fields in quotes, set {options.prefix}quoting=standard"
+    above = "if the header is not the first line, delete what stands above it; else " if _has_one_name(found) else ""
     return (
-        f"put a field that holds a {name}, a quote or a line break in quotes, and double the quotes inside it "
+        f"{above}put a field that holds a {name}, a quote or a line break in quotes, and double the quotes inside it "
         f"({options.prefix}quoting=none reads quotes as text)"
     )
+
+
+def _has_one_name(found: DelimitedFile) -> bool:
+    try:
+        return len(found.header.names) == 1
+    except InputError:
+        return False
+
+
+def _has_spaced_quotes(found: DelimitedFile) -> bool:
+    return any(f'{found.delimiter} "' in line for line in found.file.lines())
+
+
+def _check_spaced_quotes(found: DelimitedFile) -> None:
+    """Make sure that no column has a space before the quotes of all its fields, which makes the quotes text.
+
+    Raises:
+        InputError: one has.
+    """
+    spaced = {name: index for name, index in found.header.columns}
+    n_rows = 0
+    for _, fields in found.rows():
+        n_rows += 1
+        spaced = {name: index for name, index in spaced.items() if SPACED.fullmatch(fields[index])}
+        if not spaced:
+            return
+    for name in spaced if n_rows else ():
+        raise InputError(
+            f"all fields of column '{name}' have a space before their quotes: delete the spaces between a "
+            f"{NAMES.get(found.delimiter, 'delimiter')} and a quote"
+        )
 
 
 def _find_delimiter(file: TextFile, usual: str, options: FileOptions) -> str:

@@ -13,7 +13,12 @@ MAGIC = {
     b"PK\x03\x04": "an Excel workbook or a zip file: rename it to end in .xlsx, or unzip it",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook (.xls): save it as .xlsx or CSV",
     b"%PDF": "a PDF document: save its table as CSV",
+    b"ARROW1": "an Arrow (Feather) file: save its rows as Parquet",
+    b"version https://git-lfs": "a Git LFS pointer without the file's content: run git lfs pull",
 }
+WEB_PAGE = re.compile(rb"\s*<(!doctype html|html)\b", re.IGNORECASE)
+TAR, TAR_AT = b"ustar", 257  # a tar archive's sign, and its place
+OWN = {".parquet": (b"PAR1", "a Parquet file"), ".xlsx": (b"PK\x03\x04", "an Excel workbook")}
 LOOKS_LIKE_JSON = re.compile(r'\s*(\{\s*"|\[\s*[{\[])')
 
 
@@ -26,7 +31,7 @@ def ending_of(path: Path, where: str) -> str:
     if ending not in ENDINGS:
         raise InputError(
             f"{where}: the ending is not one of {', '.join(ENDINGS)} (or one of these and "
-            f"{', '.join(COMPRESSED_ENDINGS)})"
+            f"{', '.join(COMPRESSED_ENDINGS)}): rename, convert or unpack the file"
         )
     return ending
 
@@ -39,10 +44,17 @@ def check_content(path: Path, shown: str, ending: str) -> None:
     """
     head = read_head(path)
     kind = next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), None)
-    if kind is not None and {".parquet": b"PAR1", ".xlsx": b"PK\x03\x04"}.get(ending, b"-") != head[:4]:
+    if WEB_PAGE.match(head):
+        kind = "a web page, such as a login or an error page: download the file itself"
+    elif head[TAR_AT:].startswith(TAR):
+        kind = "a tar archive: unpack it"
+    own, what = OWN.get(ending, (b"-", ""))
+    if kind is not None and not head.startswith(own):
         raise InputError(f"{shown} is {kind}")
     if not head:
         raise InputError("the file is empty")
+    if what and not head.startswith(own):
+        raise InputError(f"the content is not that of {what}: copy the file again, or rename it to end as it should")
     text = head.replace(b"\0", b"").decode("utf-8", errors="ignore").lstrip("\ufeff").lstrip()
     is_json = LOOKS_LIKE_JSON.match(text)
     if ending in (".csv", ".tsv") and is_json:

@@ -107,8 +107,8 @@ def parquet_tables(sources: Sequence[Source], ending: str, options: FileOptions,
     first = files[0].schema
     for source, file in zip(sources, files, strict=True):
         _check_same(source, first.names, file.schema.names, sources[0])
-        if not file.schema.equals(first):
-            different = next(name for name in first.names if file.schema.field(name).type != first.field(name).type)
+        different = next((name for name in first.names if file.schema.field(name).type != first.field(name).type), None)
+        if different is not None:
             raise InputError(
                 f"{source.name}: column '{different}' is of type {file.schema.field(different).type}, and in "
                 f"{sources[0].name} of type {first.field(different).type}: write the files with one type"

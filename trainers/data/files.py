@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from trainers.data.file_tables import Source
 
 # Bumped when a file's content is read as other rows.
-VERSION = 1
+VERSION = 2
 FILES, ABOUT = "files", "files.json"  # a kind of folder in the cache, and its file beside the tables
 
 
@@ -127,7 +127,7 @@ def _prepare(file: str, options: FileOptions, where: str) -> Path:
 
     paths = _matches(file)
     if not paths:
-        raise InputError(f"{where}: no file matches the pattern")
+        raise InputError(f"{where}: no file matches the pattern: check the folder and the ending")
     try:
         for path in paths:
             _check_there(path, where)

@@ -13,6 +13,7 @@ SPLITS = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test",),
 }
+REMEDY = ": write an object in each line, or rename a file that is one list or object to end in .json"
 Record = dict[str, Any]
 
 
@@ -35,12 +36,14 @@ def json_lines(file: TextFile) -> Iterator[tuple[int, Record]]:
             continue
         problem = None
         try:
-            record = json.loads(line.strip())
+            record = json.loads(line.strip(), object_pairs_hook=_object)
             if isinstance(record, dict):
                 if not n_bad:
                     yield number, record
             else:
                 problem = f"line {number} is {_name(record)}, and each line of this file must be an object"
+        except InputError as error:
+            problem = f"line {number} {error}"
         except (ValueError, RecursionError) as error:
             problem = f"line {number} is not JSON ({reason(error)})"
         if problem:
@@ -49,7 +52,8 @@ def json_lines(file: TextFile) -> Iterator[tuple[int, Record]]:
             bad += [f"line {number}"] if n_bad <= 3 else []
     if n_bad:
         others = f"; {n_bad} such lines: {name_rows(bad, n_bad - len(bad))}" if n_bad > 1 else ""
-        raise InputError(f"{first}{others}")
+        remedy = REMEDY if first.startswith("line 1 is") else "" if "twice: " in first else ": correct the line"
+        raise InputError(f"{first}{others}{remedy}")
 
 
 def is_json_lines(file: TextFile) -> bool:
@@ -68,16 +72,29 @@ def read_document(file: TextFile, wanted: str) -> dict[str, Table]:
         InputError: it is not JSON, or no table can be found in it.
     """
     try:
-        document = json.loads(file.text())
+        document = json.loads(file.text(), object_pairs_hook=_object)
     except RecursionError as error:
         raise InputError("the file is not JSON (too deeply nested)") from error
     except ValueError as error:
         if isinstance(error, InputError):
-            raise
-        raise InputError(f"the file is not JSON ({reason(error)})") from error
+            raise InputError(f"an object {error}" if str(error).startswith("has the key") else str(error)) from error
+        raise InputError(f"the file is not JSON ({reason(error)}): correct it there, or write it anew") from error
     if isinstance(document, dict) and (splits := _splits(document)):
         return splits
     return {wanted: _table(document)}
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Record:
+    """An object; json itself keeps the last of several values of a key, and loses the others.
+
+    Raises:
+        InputError: a key stands there twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise InputError(f"has the key '{next(key for key in keys if keys.count(key) > 1)}' twice: rename one")
+    return found
 
 
 def reason(error: BaseException) -> str:

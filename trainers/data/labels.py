@@ -127,9 +127,12 @@ def score_reader(bounds: list[float] | None, column: str = "label") -> ToLabel:
 
     def read(value: Any, row: str) -> float | None:
         try:
+            if isinstance(value, str) and "_" in value:  # which Python reads as 1000 in 1_000
+                raise ValueError
             score = float("nan") if value is None or value == "" else float(value)
         except (TypeError, ValueError):
-            raise InputError(f"{row} has the {column} '{value}', which is not a number") from None
+            remedy = ": write it with a point, as 3.5" if isinstance(value, str) and "," in value else ""
+            raise InputError(f"{row} has the {column} '{value}', which is not a number{remedy}") from None
         if math.isnan(score) or (score == -1 and low > -1):
             return None
         if math.isinf(score):

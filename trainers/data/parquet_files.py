@@ -1,4 +1,7 @@
-"""Parquet files as rows: bytes that are UTF-8 become text, categories their values."""
+"""Parquet files as rows: bytes that are UTF-8 become text, categories their values.
+
+A column of a type that datasets does not have, such as a map, is kept as value_types.py does with mixed values.
+"""
 
 from collections.abc import Iterator
 from io import BytesIO
@@ -8,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from heads.errors import InputError
+from trainers.data.column_types import UNREADABLE
 from trainers.data.origins import ORIGIN
 from trainers.data.text_files import open_bytes
 
@@ -27,15 +31,13 @@ class ParquetRows:
         if repeated is not None or ORIGIN in schema.names:
             raise InputError(f"the file has the column '{repeated or ORIGIN}' twice or as a reserved name: rename it")
         for index, column in enumerate(schema):
-            schema = schema.set(index, column.with_type(self._read_type(column)))
+            schema = schema.set(index, column.with_type(self._read_type(column)).with_nullable(True))
         self.schema = schema
 
     def batches(self, n_rows: int) -> Iterator[pa.RecordBatch]:
         """The rows, some at a time."""
         for batch in self.file.iter_batches(batch_size=n_rows):
-            columns = [
-                _storage(column).cast(field.type) for column, field in zip(batch.columns, self.schema, strict=True)
-            ]
+            columns = [_as_type(column, field.type) for column, field in zip(batch.columns, self.schema, strict=True)]
             part = pa.RecordBatch.from_arrays(columns, schema=self.schema)
             part.validate(full=True)
             yield part
@@ -48,7 +50,7 @@ class ParquetRows:
             kind = kind.value_type
         if _is_bytes(kind) and self._is_text(column.name):
             return pa.string()
-        return kind
+        return _known_type(kind)
 
     def _is_text(self, name: str) -> bool:
         """Whether all values of a column of bytes are UTF-8."""
@@ -58,6 +60,27 @@ class ParquetRows:
         except pa.ArrowInvalid:
             return False
         return True
+
+
+def _known_type(kind: pa.DataType) -> pa.DataType:
+    """The type itself, with values in the place of categories, or one that no task reads where datasets has none."""
+    from datasets.features.features import generate_from_arrow_type
+
+    if pa.types.is_list(kind) and isinstance(kind.value_type, pa.DictionaryType):
+        kind = pa.list_(kind.value_type.value_type)
+    try:
+        generate_from_arrow_type(kind)
+    except (ValueError, NotImplementedError):
+        return pa.struct({f"{UNREADABLE}values of type {kind}": pa.string()})
+    return kind
+
+
+def _as_type(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    stored = _storage(column)
+    if pa.types.is_struct(kind) and kind != stored.type and kind.field(0).name.startswith(UNREADABLE):
+        name = kind.field(0).name
+        return pa.array([None if value is None else {name: str(value)} for value in stored.to_pylist()], kind)
+    return stored.cast(kind)
 
 
 def _is_bytes(kind: pa.DataType) -> bool:

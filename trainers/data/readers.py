@@ -5,7 +5,7 @@ several questions on one article, Story Cloze four sentences and two endings, DP
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from heads.errors import InputError
@@ -14,7 +14,7 @@ from trainers.choose import choose, nearest
 from trainers.config import TaskConfig
 from trainers.data.column_types import check_types
 from trainers.data.labels import ToLabel
-from trainers.data.origins import row_name, visible
+from trainers.data.origins import ORIGIN, row_name, visible
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -230,6 +230,14 @@ READERS: dict[str, Reader] = {
 }
 
 
+def _header_hint(rows: "Dataset", wanted: Iterable[str]) -> str:
+    """What to say where a CSV or TSV file has none of the wanted columns."""
+    if ORIGIN not in rows.column_names or any(column in rows.column_names for column in wanted) or not len(rows):
+        return ""
+    is_table = any(ending in rows[0][ORIGIN].lower() for ending in (".csv", ".tsv"))
+    return "; the first line of the file must be its header" if is_table else ""
+
+
 def check_columns(task: TaskConfig, rows: "Dataset", where: str, labelled: bool) -> None:
     """Make sure that the reader finds its columns, and can read their types, before a row is read.
 
@@ -254,7 +262,7 @@ def check_columns(task: TaskConfig, rows: "Dataset", where: str, labelled: bool)
         if column not in found:
             raise InputError(
                 f"{where} has no column '{column}'.{nearest(column, found)} It has: {', '.join(found)}"
-                + (f" ({key} names the column)" if key else "")
+                + (f" ({key} names the column{_header_hint(rows, wanted)})" if key else "")
             )
     list_column = task.choices[0] if len(task.choices) == 1 else None
     check_types(rows.features, {c: k for c, k in wanted.items() if k} | {task.label: "task.label"}, list_column, where)

@@ -1,5 +1,6 @@
 """What is noticed about the rows of a task while they are encoded, and the warnings that follow from it."""
 
+import unicodedata
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -123,15 +124,22 @@ def _one_label(task: TaskConfig, counts: Sequence[int]) -> str:
 
 
 def _alike(labels: Sequence[str]) -> list[str]:
-    """Labels that differ only by case or spaces."""
+    """Labels that look the same, or do but for case or spaces."""
     groups: dict[str, list[str]] = {}
     for label in labels:
-        groups.setdefault("".join(label.split()).casefold(), []).append(label)
+        groups.setdefault(_seen(label), []).append(label)
     return [
-        f"the labels {' and '.join(map(repr, group))} differ only by case or spaces, and are different classes"
+        f"the labels {' and '.join(map(repr, group))} differ only by case, spaces or invisible characters, "
+        "and are different classes"
         for group in groups.values()
         if len(group) > 1
     ]
+
+
+def _seen(label: str) -> str:
+    """A label without its case, spaces, and characters that are not seen (a zero-width space)."""
+    shown = unicodedata.normalize("NFC", label)
+    return "".join(c for c in shown if not c.isspace() and unicodedata.category(c) != "Cf").casefold()
 
 
 def _missing(labels: Sequence[str]) -> list[str]:

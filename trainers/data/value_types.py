@@ -1,8 +1,9 @@
 """The Arrow type of a column of Python values (JSON, spreadsheets), and the values in that type.
 
-Whole numbers and fractions become floats; numbers, truth values and text in one column become text. A column of
-objects, of dates, or of lists beside other values is kept as a struct with one text field. No task reads it, and the
-field's name says what the values are (``text in row 1 and lists in row 2``), for the message to a task that tries.
+Whole numbers and fractions become floats, or text if a whole number is too long for one; numbers, truth values and
+text in one column become text. A column of objects, of dates, or of lists beside other values is kept as a struct with
+one text field. No task reads it, and the field's name says what the values are (``text in row 1 and lists in row 2``),
+for the message to a task that tries.
 """
 
 import json
@@ -24,6 +25,7 @@ KINDS: dict[type, str] = {
     dict: "objects",
 }
 SCALARS = frozenset(("truth values", "whole numbers", "numbers", "text"))
+EXACT = 2**53  # whole numbers up to here are floats without loss
 MOST = 2**63  # whole numbers from here on are text
 
 
@@ -34,6 +36,7 @@ class Shape:
     first: dict[str, str] = field(default_factory=dict)
     items: "Shape | None" = None
     has_nan: bool = False
+    has_long: bool = False  # a whole number that a float does not hold
 
     def add(self, value: Any, row: str) -> None:
         """Take in a value; None and NaN are missing values."""
@@ -41,6 +44,7 @@ class Shape:
             self.has_nan = self.has_nan or value is not None
             return
         kind = _kind(value)
+        self.has_long = self.has_long or (kind == "whole numbers" and abs(value) > EXACT)
         self.first.setdefault(kind, row)
         if kind == "lists":
             self.items = self.items or Shape()
@@ -70,7 +74,7 @@ class Shape:
             return pa.bool_()
         if kinds == {"whole numbers"}:
             return pa.int64()
-        if kinds and kinds <= {"whole numbers", "numbers"}:
+        if kinds and kinds <= {"whole numbers", "numbers"} and not (self.has_long and len(kinds) > 1):
             return pa.float64()
         return pa.string()
 
