@@ -123,7 +123,8 @@ def _by_groups(query: Tensor, key: Tensor, value: Tensor, scaling: float, groups
         elif causal:
             states = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling)
         else:
-            mask = None if group.bias is None else group.bias[:, None]
+            # torch's kernel misreads a float32 mask beside float64 queries on CPUs without AVX-512
+            mask = None if group.bias is None else group.bias[:, None].to(q.dtype)
             states = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)
         attended.append(unpad_group(states, group))
     return torch.cat(attended)
