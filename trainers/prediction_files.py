@@ -55,7 +55,8 @@ def write_predictions(predictions: Predictions, rows: "Dataset", task: TaskConfi
     if config.output == "-":
         _print(lines)
     else:
-        n = write_lines(Path(config.output), lines)
+        write_lines(Path(config.output), lines)
+        n = len(predictions.split) + len(predictions.split.skipped)
         print(f"{n} predictions in {config.output}", file=sys.stderr)
     _write_metrics(predictions, task, config)
 
