@@ -58,7 +58,8 @@ def test_csv_has_prediction_and_probability_first_then_the_rows_own_columns(run,
     assert (metrics["rows"], metrics["labelled"], metrics["not_predicted"]) == (4, 3, 1)
     err = capsys.readouterr().err
     assert "4 predictions in" in err
-    assert f"accuracy {100 * right / 3:.2f} (3 rows with a label)" in err
+    assert f"accuracy {100 * right / 3:.2f}, macro_f1" in err
+    assert "(3 rows with a label)" in err
 
 
 def test_all_probabilities_are_columns_on_request(run, given, tmp_path):
