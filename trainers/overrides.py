@@ -72,7 +72,10 @@ def check_overrides(overrides: list[str], name: str, schema: type, multirun: boo
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
     except HydraException as error:
-        raise InputError(f"the command line cannot be read: {one_line(error)}") from error
+        raise InputError(
+            f"the command line cannot be read: {one_line(error)}. A value with letters such as ü, brackets or commas "
+            "needs quotes within the shell's: \"task.label='Prüfung (1, 2)'\""
+        ) from error
     known = groups()
     in_defaults = _groups_of(name)
     in_study = _study_keys(parsed, name, schema, multirun)

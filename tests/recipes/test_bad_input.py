@@ -67,6 +67,7 @@ COMMAND_LINE = {
     "beta": (["task=rte", "optim.beta1=2"], r"^optim.beta1 and beta2 are in \[0, 1\), got 2.0, 0.999$"),
     "tracking mode": (["task=rte", "tracking=wandb", "tracking.mode=bogus"], r"^tracking.mode names the mode 'bogus'"),
     "broken syntax": (["task=rte", "optim.lr=[1"], r"^the command line cannot be read: "),
+    "umlaut without quotes": (["task=single", "task.label=Prüfung"], r"needs quotes within the shell's: "),
     "warm-up in updates": (["task=rte", "optim.warmup=2000"], r"share of all updates, in \[0, 1\), got 2000.0: .*divide"),
     "negative rate": (["task=rte", "optim.lr=-1"], r"^optim.lr is a learning rate, above 0, got -1.0$"),
     "no epochs": (["task=rte", "train.epochs=0"], r"^train.epochs is at least 1, got 0$"),

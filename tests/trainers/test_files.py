@@ -401,7 +401,8 @@ def test_a_missing_header_is_said(compose):
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [("3,5", "not a number: write it with a point, as 3.5$"), ("1_0", "number$")]
+    ("value", "said"),
+    [("3,5", "not a number: write it as digits with a decimal point"), ("1_0", "number: "), ("7%", "signs of percent")],
 )
 def test_a_score_is_written_with_a_point(value, said):
     with pytest.raises(InputError, match=said):

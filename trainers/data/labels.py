@@ -131,8 +131,10 @@ def score_reader(bounds: list[float] | None, column: str = "label") -> ToLabel:
                 raise ValueError
             score = float("nan") if value is None or value == "" else float(value)
         except (TypeError, ValueError):
-            remedy = ": write it with a point, as 3.5" if isinstance(value, str) and "," in value else ""
-            raise InputError(f"{row} has the {column} '{value}', which is not a number{remedy}") from None
+            raise InputError(
+                f"{row} has the {column} '{value}', which is not a number: write it as digits with a decimal point, as "
+                "1234.5, without separators of thousands, signs of percent or units; leave it empty where there is none"
+            ) from None
         if math.isnan(score) or (score == -1 and low > -1):
             return None
         if math.isinf(score):
