@@ -52,7 +52,7 @@ def dumped(value):
 SAME_ROWS = {
     "lines": ("a.jsonl", LINES, ""),
     "ndjson": ("a.ndjson", LINES, ""),
-    "gzip": ("a.jsonl.gz", gzip.compress(LINES.encode()), ""),
+    "gzip": ("a.jsonl.gz", gzip.compress(LINES.encode(), mtime=0), ""),
     "bzip2": ("a.ndjson.bz2", bz2.compress(LINES.encode()), ""),
     "blank lines": ("a.jsonl", LINES.replace("\n", "\r\n\r\n"), ""),
     "lines in .json": ("a.json", LINES, ""),
@@ -369,7 +369,11 @@ def test_a_parquet_column_that_datasets_has_no_type_for_is_no_text():
             "<!DOCTYPE html>\n<html><title>404, not found</title></html>\n",
             "is a web page, .*download the file",
         ),
-        ("a.csv.gz", gzip.compress(b"a.csv".ljust(257, b"\0") + b"ustar\x0000"), "is a tar archive: unpack it"),
+        (
+            "a.csv.gz",
+            gzip.compress(b"a.csv".ljust(257, b"\0") + b"ustar\x0000", mtime=0),
+            "is a tar archive: unpack it",
+        ),
         ("a.parquet", "text,label\na,x\n", "the content is not that of a Parquet file: copy the file again, or rename"),
         ("a.xlsx", "text,label\na,x\n", "the content is not that of an Excel workbook"),
         ("a.jsonl", dumped(ROWS), "line 1 is a list, .*rename a file that is one list or object to end in .json$"),
