@@ -202,7 +202,7 @@ BACKBONE = {
     "too many frozen": (["n_frozen=3"], r"^n_frozen=3, and tiny has 2 blocks"),
     "too many trained": (["n_trained=3"], r"^n_trained=3, and tiny has 2 blocks: give at most 2$"),
     "context too long": (["head.n_ctx=9999"], r"^head.n_ctx=9999, and tiny has positions for 512 tokens: give at most 512$"),
-    "no folder": (["backbone.path=nowhere", "backbone.weights=pretrained"], r"^backbone.path=nowhere: the tokenizer cannot"),
+    "no folder": (["backbone.path=nowhere", "backbone.weights=pretrained"], r"^backbone.path=nowhere is not a folder: give the folder"),
     "no cache": (["backbone=bert_large"], r"^backbone bert_large \(google-bert/bert-large-uncased\): the tokenizer cannot be "
                  r"read .*check the network, or give its folder by backbone.path=DIR$"),
     "no module": (["peft=lora", "peft.target_modules=[nothing]"], r"^peft=lora does not fit openai-gpt as it is: name its modules by peft.target_modules"),

@@ -306,7 +306,7 @@ def test_a_study_varies_settings_that_exist(study):
     params = {key: str(file.hydra.sweeper.params._get_node(key)._value()) for key in file.hydra.sweeper.params}
     typed = [f"{key}={value}" for key, value in params.items() if "${" not in value]
     check_overrides([*usual, f"+study={study}", *typed], recipe, schema, multirun=True)
-    assert params.keys() & {*SEEDS, "backbone"}
+    assert params.keys() & {*SEEDS, "backbone", "data.fold"}
     words = (CONF / "study" / f"{study}.yaml").read_text()
     assert f"recipes/{recipe}.py -m +study={study} " in words
     assert f"recipes/{recipe}.py -m +study={study} " in (ROOT / "README.md").read_text()

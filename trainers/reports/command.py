@@ -52,9 +52,17 @@ def typed(recipe: str, settings: dict[str, Any]) -> dict[str, Any] | None:
     changed = {key: value for key, value in settings.items() if not is_under(key, left_out) and plain.get(key) != value}
     if not plain.get("task.labels"):
         changed.pop("task.labels", None)  # read from the train file
+    if not plain.get("task.label_values") and (
+        changed.get("task.label_values") == "name" or not _reads_own_files(settings)
+    ):
+        changed.pop("task.label_values", None)  # read from the values of the label column
     if settings.get("ablation") == "lstm" and "backbone.hub" in changed:
         changed["backbone.lstm"] = changed.pop("backbone.hub")
     return changed
+
+
+def _reads_own_files(settings: dict[str, Any]) -> bool:
+    return "task.name" in settings and _task_file(settings) in OWN_FILES
 
 
 def _is_own(settings: dict[str, Any]) -> bool:
