@@ -1,6 +1,7 @@
 """What all tests share: an offline process that leaves the user's caches alone, composed configs, tiny backbones."""
 
 import atexit
+import json
 import os
 import shutil
 import tempfile
@@ -48,6 +49,24 @@ def compose_config(*overrides):
 @pytest.fixture(scope="session")
 def compose():
     return compose_config
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """A cache folder for one test alone."""
+    monkeypatch.setenv("ABLATUNE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def write_rows():
+    """A function that writes rows as JSON lines, and returns the file."""
+
+    def write(file, rows):
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return file
+
+    return write
 
 
 # Two blocks, 32 wide, 60 tokens; RoBERTa's 40 positions follow its two for padding.

@@ -26,7 +26,7 @@ MAX_FEATURES = 100_000
 # Scripts without spaces between words (Thai to Khmer, kana, Han) have a token for each character.
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 TOKEN = rf"[{UNSPACED}]|[^\W{UNSPACED}]+|[^\w\s]"
-# Raised when the same rows would get other predictions, so that those of an older version are not found.
+# Increase when the same rows would get other predictions, so that cached predictions of older versions are ignored.
 VERSION = 1
 KIND, FILE = "bag_of_words", "predictions.npz"  # a kind of folder in the cache, and its file
 

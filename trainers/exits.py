@@ -1,4 +1,4 @@
-"""How a command ends that does not end well: one line for what its user can mend or has asked for, and an exit code.
+"""How a failed or interrupted command ends: one line that says what the user can do, and an exit code.
 
 2 is a wrong input, 1 a full disk or a folder that cannot be written, 130 Ctrl-C, 143 SIGTERM. Anything else is a defect
 of the program and keeps its stack trace.
@@ -41,7 +41,7 @@ def orderly_exit() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
-        if was_interrupted():  # a library that Ctrl-C stopped in the middle may raise an error of its own
+        if was_interrupted():  # a library interrupted by Ctrl-C may raise a different error
             interrupted(signal.SIGINT)
         if isinstance(error, (InputError, HydraException, OmegaConfBaseException)):
             fail(one_line(error))

@@ -95,7 +95,7 @@ def recipe(
             decode_typed_prompts(composed, HydraConfig.get().overrides.task)
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 return run_cell(function, composed)
-            with orderly_exit():  # Hydra would print a line of its own first
+            with orderly_exit():  # otherwise Hydra prints an extra line first
                 function(OmegaConf.to_object(composed))
             return None
 
@@ -143,7 +143,7 @@ def _prepare_surroundings() -> None:
 
 
 def _with_folds(args: list[str], recipe: str, search: bool) -> list[str]:
-    """The arguments, and the runs that data.folds stands for; a search has runs of its own."""
+    """The arguments, with data.folds expanded to its runs; a search makes its own runs."""
     return expand_folds(args) if recipe == "finetune" and not search else args
 
 

@@ -11,7 +11,7 @@ def missing(folder: Path) -> list[Path]:
 
 
 def remove_made(made: list[Path]) -> None:
-    """Remove a folder with all that is in it, then those of its parents that were made for it and are empty."""
+    """Remove a folder with its content, then its parents that were made for it and are empty."""
     if made:
         shutil.rmtree(made[0], ignore_errors=True)
     for parent in made[1:]:

@@ -106,7 +106,7 @@ def resume(
 
 
 def progress_bar(training: Training, desc: str, n_updates: int) -> Any:
-    """Progress over a run's updates, from where it stands; on the main process alone."""
+    """A progress bar over a run's updates, starting at the current one; shown on the main process only."""
     return show_progress(
         n_updates, desc, "update", initial=training.progress.step, disable=not training.accelerator.is_main_process,
         leave=True,

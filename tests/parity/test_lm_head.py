@@ -1,4 +1,4 @@
-"""The LM loss is the model's own, whatever stands between its states and its logits."""
+"""The LM loss equals the model's own for every kind of LM head: scaled or capped logits, biases, prediction heads."""
 
 import json
 

@@ -17,7 +17,7 @@ LAUNCH = (sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--num_
 
 
 def start(recipe, *typed, launcher=(sys.executable,), stdin=None):
-    """A recipe in a process group of its own, as a shell starts a command."""
+    """Start a recipe in a separate process group, as a shell does."""
     return subprocess.Popen(
         [*launcher, str(ROOT / "recipes" / f"{recipe}.py"), *typed], stdin=stdin, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -127,7 +127,7 @@ def test_ctrl_c_ends_pretraining_and_running_text(tmp_path):
 
 
 def test_ctrl_c_under_accelerate_launch_lets_the_run_save(tmp_path):
-    """The launcher itself ends at the signal, with its own exit code; the run goes on to its checkpoint."""
+    """The launcher exits at the signal with its own exit code; the run continues until it has saved a checkpoint."""
     folder = tmp_path / "run"
     process = start("finetune", "task=sst2", *LONG, f"run_dir={folder}", launcher=LAUNCH)
     wait_for(logged(folder, 5), process)

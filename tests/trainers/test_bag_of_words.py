@@ -1,7 +1,5 @@
 """The bag-of-words baseline: its numbers by hand, the rows that it is scored on, its cache, and what has none."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -9,18 +7,10 @@ from heads.errors import InputError
 from trainers import bag_of_words as module
 from trainers.finetune import finetune
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 QUICK = ("backbone=tiny", "train.max_steps=1", "train.batch_size=8")
 WORDS = {"sport": "the match was won by the home team", "art": "the painting hangs in a quiet gallery"}
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("ABLATUNE_CACHE", str(tmp_path / "cache"))
-
-
-def write(file, rows):
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return file
 
 
 def sentences(n, wrong=0):
@@ -31,10 +21,10 @@ def sentences(n, wrong=0):
     ]  # fmt: skip
 
 
-def test_it_is_scored_on_the_rows_and_metrics_of_the_model(compose, tmp_path):
+def test_it_is_scored_on_the_rows_and_metrics_of_the_model(compose, tmp_path, write_rows):
     files = {"train": sentences(20), "validation": [*sentences(8, wrong=2), {"text": "no label"}]}
     files["test"] = [{"text": each["text"]} for each in sentences(4)]
-    given = [f"data.files.{name}={write(tmp_path / f'{name}.jsonl', rows)}" for name, rows in files.items()]
+    given = [f"data.files.{name}={write_rows(tmp_path / f'{name}.jsonl', rows)}" for name, rows in files.items()]
     config = compose("task=single", *given, *QUICK, "train.eval_train_rows=6", f"run_dir={tmp_path / 'run'}")
     baselines = finetune(config)["baselines"]
     assert baselines["validation"]["accuracy"] == {"majority": 0.5, "chance": 0.5, "bag_of_words": 0.75}
@@ -43,7 +33,7 @@ def test_it_is_scored_on_the_rows_and_metrics_of_the_model(compose, tmp_path):
     assert set(baselines) == {"train", "validation"}, "the test rows have no labels"
 
 
-def test_the_order_of_a_pair_matters_unless_it_is_symmetric(compose, tmp_path):
+def test_the_order_of_a_pair_matters_unless_it_is_symmetric(compose, tmp_path, write_rows):
     """Whether the second text is about the same things as the first: no word tells, only what both have."""
     things = ["tree", "river", "stone", "cloud", "garden", "window", "letter", "bridge", "candle", "mirror"]
     rows = [
@@ -51,7 +41,7 @@ def test_the_order_of_a_pair_matters_unless_it_is_symmetric(compose, tmp_path):
         for i, one in enumerate(things)
         for other in (one, things[(i + 1) % 10], one, things[(i + 3) % 10])
     ]
-    file = write(tmp_path / "pairs.jsonl", rows)
+    file = write_rows(tmp_path / "pairs.jsonl", rows)
     for task in ("pair", "similarity"):
         config = compose(
             f"task={task}", f"data.files.train={file}", f"data.files.validation={file}", *QUICK,
@@ -60,7 +50,7 @@ def test_the_order_of_a_pair_matters_unless_it_is_symmetric(compose, tmp_path):
         assert finetune(config)["baselines"]["validation"]["accuracy"]["bag_of_words"] == 1.0
 
 
-def test_scores_on_any_scale_have_the_same_correlation(compose, tmp_path):
+def test_scores_on_any_scale_have_the_same_correlation(compose, tmp_path, write_rows):
     rng, found = np.random.default_rng(0), []
     grades = ["bad", "poor", "fair", "good", "fine"]
     drawn = [(int(rng.integers(5)), int(rng.integers(1000))) for _ in range(60)]
@@ -68,7 +58,7 @@ def test_scores_on_any_scale_have_the_same_correlation(compose, tmp_path):
         rows = [
             {"text1": f"it is {grades[g]}", "text2": f"said number {n}", "label": scale * (g + 1)} for g, n in drawn
         ]
-        train, validation = (write(tmp_path / f"{scale}{i}.jsonl", rows[i::2]) for i in range(2))
+        train, validation = (write_rows(tmp_path / f"{scale}{i}.jsonl", rows[i::2]) for i in range(2))
         config = compose(
             "task=regression", f"data.files.train={train}", f"data.files.validation={validation}", *QUICK,
             f"task.score_range=[{scale},{5 * scale}]", f"run_dir={tmp_path / str(scale)}",
@@ -92,7 +82,7 @@ def test_more_rows_than_take_seconds_have_none(compose, tmp_path, monkeypatch):
     assert "bag_of_words" not in result["baselines"]["validation"]["accuracy"]
 
 
-def test_it_is_fitted_once_for_each_content(compose, tmp_path, monkeypatch):
+def test_it_is_fitted_once_for_each_content(compose, tmp_path, monkeypatch, write_rows):
     fitted, fit = [], module._fit
     monkeypatch.setattr(module, "_fit", lambda *args: fitted.append(1) or fit(*args))
     file = tmp_path / "train.jsonl"
@@ -101,12 +91,12 @@ def test_it_is_fitted_once_for_each_content(compose, tmp_path, monkeypatch):
         config = compose("task=single", f"data.files.train={file}", *QUICK, *more, f"run_dir={tmp_path / name}")
         return finetune(config)["baselines"]["validation"]["accuracy"]["bag_of_words"]
 
-    write(file, sentences(40))
+    write_rows(file, sentences(40))
     first = run("a")
     assert run("b", "seed=1", "optim.lr=1e-3") == first
     assert len(fitted) == 1
     run("c", "data.split_seed=1")  # other rows are held out
-    write(file, sentences(60, wrong=30))
+    write_rows(file, sentences(60, wrong=30))
     run("d")
     assert len(fitted) == 3
 

@@ -1,7 +1,5 @@
 """check=true prints what a run would train on, trains nothing and leaves no folder."""
 
-import json
-
 import pytest
 
 from heads.errors import InputError
@@ -9,15 +7,7 @@ from trainers.check import check
 from trainers.config import FinetuneConfig
 from trainers.overrides import check_overrides
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("ABLATUNE_CACHE", str(tmp_path / "cache"))
-
-
-def write(file, rows):
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return file
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def checked(compose, capsys, tmp_path, *settings):
@@ -31,10 +21,10 @@ def cells(lines, name):
     return next(line for line in lines if line.startswith(name)).removeprefix(name).split()
 
 
-def test_rows_labels_lengths_and_examples_of_a_classification(compose, capsys, tmp_path):
+def test_rows_labels_lengths_and_examples_of_a_classification(compose, capsys, tmp_path, write_rows):
     rows = [{"text": f"word {i}", "label": "ab"[i % 2]} for i in range(10)] + [{"text": "no label"}]
-    train = write(tmp_path / "train.jsonl", rows)
-    long = write(tmp_path / "dev.jsonl", [{"text": "word " * 300, "label": "a"}, {"text": "word", "label": "b"}])
+    train = write_rows(tmp_path / "train.jsonl", rows)
+    long = write_rows(tmp_path / "dev.jsonl", [{"text": "word " * 300, "label": "a"}, {"text": "word", "label": "b"}])
     given = (f"data.files.train={train}", f"data.files.validation={long}", "head.n_ctx=32")
     lines = checked(compose, capsys, tmp_path, "task=single", *given, "train.epochs=2", "train.batch_size=4")
     assert "; 6 updates of 4 examples" in lines[0]
@@ -51,9 +41,12 @@ def test_rows_labels_lengths_and_examples_of_a_classification(compose, capsys, t
     assert lines[-1].startswith("Nothing was trained")
 
 
-def test_scores_have_quantiles_and_each_choice_a_line(compose, capsys, tmp_path):
+def test_scores_have_quantiles_and_each_choice_a_line(compose, capsys, tmp_path, write_rows):
     rows = [{"text1": "one", "text2": "two", "label": 10 * i} for i in range(5)]
-    given = (f"data.files.train={write(tmp_path / 'a.jsonl', rows)}", f"data.files.validation={tmp_path / 'a.jsonl'}")
+    given = (
+        f"data.files.train={write_rows(tmp_path / 'a.jsonl', rows)}",
+        f"data.files.validation={tmp_path / 'a.jsonl'}",
+    )
     lines = checked(compose, capsys, tmp_path, "task=regression", *given)
     assert cells(lines, "score, median") == ["20", "20"]
     lines = checked(compose, capsys, tmp_path, "task=choice", "data=sample")
@@ -61,16 +54,16 @@ def test_scores_have_quantiles_and_each_choice_a_line(compose, capsys, tmp_path)
     assert lines[first + 2].startswith("  "), "a line for each choice"
 
 
-def test_warnings_are_listed(compose, capsys, tmp_path):
+def test_warnings_are_listed(compose, capsys, tmp_path, write_rows):
     rows = [{"text": f"word {i}", "label": "ab"[i == 0]} for i in range(40)]
-    file = write(tmp_path / "train.jsonl", rows)
+    file = write_rows(tmp_path / "train.jsonl", rows)
     given = (f"data.files.train={file}", f"data.files.validation={file}")
     lines = checked(compose, capsys, tmp_path, "task=single", *given)
     assert [line for line in lines if line.startswith("warning: ") and "validation" in line]
 
 
-def test_what_is_wrong_is_the_error_of_the_run(compose, tmp_path):
-    file = write(tmp_path / "train.jsonl", [{"texts": "a", "label": "b"}] * 20)
+def test_what_is_wrong_is_the_error_of_the_run(compose, tmp_path, write_rows):
+    file = write_rows(tmp_path / "train.jsonl", [{"texts": "a", "label": "b"}] * 20)
     config = compose("task=single", f"data.files.train={file}", "backbone=tiny", "check=true")
     with pytest.raises(InputError, match="texts"):
         check(config)

@@ -55,12 +55,6 @@ def foundation(configured):
     return cache(lambda backbone="tiny": lay_foundation(configured("sst2", backbone)))
 
 
-@pytest.fixture
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("ABLATUNE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def parts(data):
     return data.splits, data.labels, data.n_unlabelled
 

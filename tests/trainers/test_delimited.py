@@ -189,7 +189,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path, monkeypatch):
         ('text,label\n"he said \\"hi\\", ok",a\n"b, c",b\n', r'set \S*quoting=backslash, which reads \\" as a quote$'),
         ('text, label\n"a, b", "x"\n"c, d", "y"\n', "all fields of column 'label' have a space before their quotes"),
         ('label, text\n"x", "a, b"\n"y", "c, d"\n', "delete the spaces between a comma and a quote$"),
-        ("# from a survey\ntext,label\na,x\n", "if the header is not the first line, delete what stands above it"),
+        ("# from a survey\ntext,label\na,x\n", "if the header is not the first line, delete the lines above it"),
     ],
 )
 def test_the_remedy_is_that_of_the_fault(read, content, said):

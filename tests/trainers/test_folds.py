@@ -1,6 +1,5 @@
 """Cross-validation: each row is held out once, folds are alike, and a report has one line for all of them."""
 
-import json
 from collections import Counter
 from dataclasses import replace
 
@@ -19,17 +18,10 @@ from trainers.reports.differences import cell_scores
 from trainers.reports.report import gather
 from trainers.results import write_result
 from trainers.runs import plain
-from trainers.studies.cells import find_runs, group
+from trainers.studies.cells import group
+from trainers.studies.found_runs import find_runs
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("ABLATUNE_CACHE", str(tmp_path / "cache"))
-
-
-def write(file, rows):
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return file
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def held_out(compose, *settings, folds):
@@ -39,9 +31,11 @@ def held_out(compose, *settings, folds):
     return [splits["validation"] for splits in each], [splits["train"] for splits in each]
 
 
-def test_each_row_is_held_out_once_and_classes_have_the_same_share(compose, tmp_path):
+def test_each_row_is_held_out_once_and_classes_have_the_same_share(compose, tmp_path, write_rows):
     rows = [{"text": f"text {i}", "label": "rare" if i % 6 == 0 else "common"} for i in range(31)]
-    held, train = held_out(compose, "task=single", f"data.files.train={write(tmp_path / 'a.jsonl', rows)}", folds=5)
+    held, train = held_out(
+        compose, "task=single", f"data.files.train={write_rows(tmp_path / 'a.jsonl', rows)}", folds=5
+    )
     assert Counter(text for part in held for text in part["text"]) == Counter(row["text"] for row in rows)
     assert sorted(len(part) for part in held) == [6, 6, 6, 6, 7]
     assert {Counter(part["label"])["rare"] for part in held} <= {1, 2}
@@ -50,9 +44,9 @@ def test_each_row_is_held_out_once_and_classes_have_the_same_share(compose, tmp_
         assert len(one) + len(other) == 31
 
 
-def test_a_class_of_a_single_row_is_a_class_in_each_fold(compose, tmp_path):
+def test_a_class_of_a_single_row_is_a_class_in_each_fold(compose, tmp_path, write_rows):
     rows = [{"text": f"text {i}", "label": "ab"[i % 2]} for i in range(11)] + [{"text": "x", "label": "single"}]
-    settings = ("task=single", "backbone=tiny", f"data.files.train={write(tmp_path / 'a.jsonl', rows)}")
+    settings = ("task=single", "backbone=tiny", f"data.files.train={write_rows(tmp_path / 'a.jsonl', rows)}")
     for fold in range(3):
         config = compose(*settings, "data.folds=3", f"data.fold={fold}")
         classes = load_records(config.task, config.data).classes
@@ -60,9 +54,9 @@ def test_a_class_of_a_single_row_is_a_class_in_each_fold(compose, tmp_path):
         assert classes.labels == ["a", "b", "single"]
 
 
-def test_scores_have_the_same_spread_in_each_fold(compose, tmp_path):
+def test_scores_have_the_same_spread_in_each_fold(compose, tmp_path, write_rows):
     rows = [{"text1": f"text {i}", "text2": "b", "label": float(i * i)} for i in range(40)]
-    file = write(tmp_path / "a.jsonl", rows)
+    file = write_rows(tmp_path / "a.jsonl", rows)
     held, _ = held_out(compose, "task=regression", "task.score_range=auto", f"data.files.train={file}", folds=4)
     for part in held:  # one of each four neighbours
         assert sorted(int(score**0.5 + 0.5) // 4 for score in part["label"]) == list(range(10))
@@ -88,8 +82,8 @@ def test_other_seeds_make_other_folds_and_the_same_seed_the_same():
         ),
     ],
 )
-def test_folds_that_cannot_be_cut(compose, tmp_path, settings, said):
-    file = write(tmp_path / "a.jsonl", [{"text": f"text {i}", "label": "ab"[i % 2]} for i in range(8)])
+def test_folds_that_cannot_be_cut(compose, tmp_path, settings, said, write_rows):
+    file = write_rows(tmp_path / "a.jsonl", [{"text": f"text {i}", "label": "ab"[i % 2]} for i in range(8)])
     typed = [one.format(file=file) for one in settings]
 
     def read():
@@ -121,7 +115,7 @@ def test_the_study_composes_and_its_rows_choose_no_epoch():
 TRUE = {0: "aabb", 1: "aab", 2: "abb"}  # the labels of each fold's rows
 
 
-def write_fold(root, config, fold, seed, predicted):
+def write_fold(write_rows, root, config, fold, seed, predicted):
     folder = root / f"fold{fold}_seed{seed}"
     folder.mkdir(parents=True)
     config = replace(config, seed=seed, data=replace(config.data, folds=3, fold=fold), run_dir=str(folder))
@@ -130,20 +124,20 @@ def write_fold(root, config, fold, seed, predicted):
         {"split": "validation", "index": i, "guid": f"validation-{i}", "label": label, "prediction": guess}
         for i, (label, guess) in enumerate(zip(TRUE[fold], predicted, strict=True))
     ]
-    write(folder / "predictions.jsonl", lines)
+    write_rows(folder / "predictions.jsonl", lines)
     right = np.mean([line["label"] == line["prediction"] for line in lines])
     result = {"finetune": {"validation": {"accuracy": right, "macro_f1": right}}, "data": {"labels": ["a", "b"]}}
     primary = {"split": "validation", "metric": "macro_f1", "value": right}
     write_result(folder, result | {"primary": primary, "zero_shot": {}, "degenerate": False})
 
 
-def test_folds_and_seeds_are_one_cell_whose_score_is_of_all_rows(compose, tmp_path):
+def test_folds_and_seeds_are_one_cell_whose_score_is_of_all_rows(compose, tmp_path, write_rows):
     config = compose("task=single", "backbone=tiny")
     config = replace(config, task=replace(config.task, primary="macro_f1"))
     predicted = {0: ["aabb", "aab", "aab"], 1: ["abbb", "bab", "bbb"]}
     for seed, of_fold in predicted.items():
         for fold, each in enumerate(of_fold):
-            write_fold(tmp_path, config, fold, seed, each)
+            write_fold(write_rows, tmp_path, config, fold, seed, each)
     [cell] = group(find_runs(tmp_path).runs)
     assert (cell.seeds, cell.folds, cell.missing_folds, len(cell.runs)) == ((0, 1), 3, 0, 6)
     scored = cell.scored("validation", "macro_f1")
@@ -161,11 +155,11 @@ def test_folds_and_seeds_are_one_cell_whose_score_is_of_all_rows(compose, tmp_pa
     assert any("a seed's score is of all rows together" in note for note in table.notes)
 
 
-def test_one_seed_has_an_interval_over_all_rows_and_a_missing_fold_is_said(compose, tmp_path):
+def test_one_seed_has_an_interval_over_all_rows_and_a_missing_fold_is_said(compose, tmp_path, write_rows):
     config = compose("task=single", "backbone=tiny")
     config = replace(config, task=replace(config.task, primary="macro_f1"))
     for fold, each in enumerate(["aabb", "bab"]):
-        write_fold(tmp_path, config, fold, 0, each)
+        write_fold(write_rows, tmp_path, config, fold, 0, each)
     [row] = cell_scores(find_runs(tmp_path).runs, {})
     assert (row.interval.over, row.cell.scored("validation", "accuracy").n_examples) == ("examples", 7)
     [table] = [table for table in gather(tmp_path, {}).tables if table.name == "scores"]

@@ -47,11 +47,6 @@ def foundation(compose):
     return lay_foundation(compose("task=single", "backbone=tiny"))
 
 
-@pytest.fixture
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("ABLATUNE_CACHE", str(tmp_path / "cache"))
-
-
 def test_splits_are_found_by_their_usual_names(compose, copy_of_hub):
     splits = {"training": rows(8), "dev": rows(4, 8), "test": rows(4, 12), "unsupervised": rows(2)}
     config = compose(*OWN, copy_of_hub(splits, listed=list(splits)))

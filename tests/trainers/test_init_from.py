@@ -9,13 +9,10 @@ from heads.errors import InputError
 from trainers.finetune import finetune
 from trainers.saving import load_model
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 SMALL = ("task=rte", "data=sample", "data.train_rows=16", "data.eval_rows=16", "train.batch_size=8")
 STILL = "train.max_steps=1"  # the first update has learning rate 0
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("ABLATUNE_CACHE", str(tmp_path / "cache"))
 
 
 def predicted(folder):

@@ -1,4 +1,4 @@
-"""Scores on drawn examples are kept: a report that was interrupted goes on with the cells it has not drawn yet."""
+"""Scores on resampled examples are cached: an interrupted report resumes with the cells it has not resampled yet."""
 
 import numpy as np
 import pytest

@@ -35,7 +35,7 @@ def test_a_run_prints_what_it_is_and_a_line_for_each_epoch(compose, tmp_path, ca
     ends = [line for line in logged if "train/epoch_task_loss" in line]
     assert [match[2] for match in found] == [f"{line['train/epoch_task_loss']:.4f}" for line in ends]
     assert [match[3] for match in found] == [f"{line['train/epoch_lm_loss']:.4f}" for line in ends]
-    # one update an epoch: the epoch's loss is that of its update
+    # one update per epoch, so the epoch's loss equals the update's loss
     updates = [line["train/lm_loss"] for line in logged if "train/lm_loss" in line]
     assert [line["train/epoch_lm_loss"] for line in ends] == pytest.approx(updates)
 

@@ -1,4 +1,4 @@
-"""A report tells data sets apart by the content of their files and their columns, whatever task= they were read by."""
+"""A report distinguishes datasets by the content of their files and by their columns, not by task=."""
 
 import csv
 import io
@@ -17,7 +17,8 @@ from trainers.reports.scores import task_scores
 from trainers.results import write_result
 from trainers.runs import plain
 from trainers.statistics import intervals
-from trainers.studies.cells import find_runs, group
+from trainers.studies.cells import group
+from trainers.studies.found_runs import find_runs
 
 
 @pytest.fixture(autouse=True)

@@ -34,7 +34,7 @@ from trainers.statistics import intervals
 from trainers.statistics.comparison import compare, holm, mcnemar, seeds_needed
 from trainers.statistics.components import share_intervals, variance_components
 from trainers.statistics.crossed import hierarchical_interval
-from trainers.studies.cells import Found, find_runs
+from trainers.studies.found_runs import Found, find_runs
 
 TRUE = np.random.default_rng(0).integers(2, size=60).tolist()
 LABELS = ["negative", "positive"]

@@ -1,4 +1,4 @@
-"""Warnings about a task's rows: one line each, once, whatever the size of the data."""
+"""Warnings about a task's rows: each is one line and is printed once, for data of any size."""
 
 import json
 

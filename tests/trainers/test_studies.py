@@ -22,7 +22,8 @@ from trainers.runs import plain, read_settings, read_yaml
 from trainers.statistics import intervals
 from trainers.statistics.crossed import mean_estimate
 from trainers.statistics.intervals import seed_estimate
-from trainers.studies.cells import check_same_examples, find_runs, group
+from trainers.studies.cells import group
+from trainers.studies.found_runs import check_same_examples, find_runs
 from trainers.studies.glue import GLUE_NUMBERS, glue_summary
 
 LABELS = ["no", "maybe", "yes"]

@@ -17,7 +17,7 @@ VARIABLES = ("ABLATUNE_CACHE", "HF_DATASETS_CACHE", "HF_HOME", "WANDB_CACHE_DIR"
 
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch, tmp_path):
-    """An environment of its own: HOME is a folder that can be written, and no cache is named."""
+    """Isolate the environment: HOME is writable, and no cache variable is set."""
     (tmp_path / "home").mkdir()
     for name in VARIABLES:
         monkeypatch.setenv(name, "")  # so that what the test sets is taken back

@@ -30,7 +30,7 @@ def test_the_best_epoch_predicts_the_test_split_and_its_weights_go(compose, tmp_
     assert finetune(config)["train"]["kept_epoch"] == 1
     lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
     validation, test = ([line for line in lines if line["split"] == name] for name in ("validation", "test"))
-    # the two splits are the same file, so that the test split's predictions are those of the epoch kept
+    # both splits are the same file, so the test predictions must equal the validation predictions of the best epoch
     assert [line["probabilities"] for line in test] == [line["probabilities"] for line in validation]
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         "config.yaml", "log.jsonl", "predictions.jsonl", "result.json",

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from heads.errors import InputError
 from trainers.backbones.tree import REFUSALS
 
-LARGE = 100.0  # logits at which a cap such as Gemma 2's (30) changes a logit, whatever the weights are
+LARGE = 100.0  # scale of the states at which a cap such as Gemma 2's (30) changes the logits, for any weights
 
 
 class OwnHead:

@@ -51,7 +51,7 @@ def options_of(config: BackboneConfig) -> dict[str, Any]:
 
 
 def content_of(config: BackboneConfig) -> list[Any]:
-    """What tells a backbone from others: its settings, and a folder's files, since a run may write its model anew."""
+    """A backbone's cache key: its settings, and its folder's files, since a run may rewrite its model."""
     files = [(file.name, file.stat()) for file in sorted(Path(_typed(config)).glob("*"))]
     return [asdict(config), [(name, stat.st_size, stat.st_mtime_ns) for name, stat in files]]
 

@@ -18,8 +18,8 @@ class PredictConfig:
     delimiter: str | None = None  # of CSV and TSV: comma, semicolon, tab, bar or a character; null: from the content
     quoting: str = "auto"  # of CSV and TSV: standard (""), backslash (\\"), none; auto: from the content
     output: str = "-"  # FILE.jsonl, FILE.csv or FILE.tsv, with metrics in FILE.metrics.json; - is JSON lines on stdout
-    # The probability of each class: p_CLASS columns of CSV and TSV, which otherwise have only that of the prediction;
-    # false leaves them out of JSON lines, too
+    # Write the probability of each class: p_CLASS columns in CSV and TSV, which otherwise have only the predicted
+    # class's; false leaves them out of JSON lines, too
     probabilities: bool | None = None
     glue: str | None = None  # the zip to write for gluebenchmark.com
     runs: str | None = None  # a folder with finished runs below it, for glue

@@ -14,7 +14,7 @@ MOST_CHARACTERS = 24  # of a value that is written out; a longer one is shortene
 
 # Settings that the folder's path has already. objective= follows from the recipe or the backbone.
 IN_PATH = ("seed", "task.name", "backbone.name", "objective", "study")
-# backbone.lstm is read with ablation=lstm alone, but the name follows from what was typed, whatever it is read for.
+# backbone.lstm is read with ablation=lstm alone, but the name follows from what was typed, even if it is not read.
 NOT_IN_NAME = tuple(key for key in SPEED_ONLY if key != "backbone.lstm")
 DEFAULTS = ("ablation=none", "peft=none")  # a study types them, and a run that is started by itself leaves them out
 
@@ -54,7 +54,7 @@ def _is_in_name(override: str) -> bool:
     if f"{key}={value}" in DEFAULTS or re.match(r"hydra([./]|$)", key):
         return False
     if key == "task":
-        return value in OWN_FILES  # the path then has the name of the data set, and not that of the task
+        return value in OWN_FILES  # the path then has the name of the dataset, not of the task
     if key == "backbone":
         return not re.fullmatch(r"[\w.-]+", value)  # a name, which the path has
     return key not in IN_PATH and not is_under(key, NOT_IN_NAME)

@@ -19,7 +19,7 @@ ANSWER = "An answer"
 # The two forms in which templates expect a message: a string, or a list of parts.
 FORMS: tuple[Callable[[str], Any], ...] = (lambda text: text, lambda text: [{"type": "text", "text": text}])
 
-# What templates raise: errors of their own (raise_exception), and those of their expressions.
+# What templates raise: raise_exception, and errors in their expressions.
 FAILURES = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 
 TODAY = datetime(2024, 7, 26)  # for templates that write the date: results must not depend on the day (Llama 3's own)
@@ -69,7 +69,7 @@ def _frame(tokenizer: Any, form: Callable[[str], Any]) -> ChatFrame | None:
 
 
 def _up_to_the_answer(tokenizer: Any, form: Callable[[str], Any], frame: ChatFrame) -> str:
-    """What stands before an assistant's answer, for a template that ignores add_generation_prompt; empty if unknown."""
+    """The text before an assistant's answer, for a template that ignores add_generation_prompt; empty if unknown."""
     try:
         dialogue = _render(tokenizer, [("user", form(PROBES[0])), ("assistant", form(ANSWER))], prompt=False)
     except FAILURES:

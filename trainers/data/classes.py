@@ -70,7 +70,7 @@ def _distinct(rows: "Dataset", task: TaskConfig) -> list[str]:
 
 
 def _named(task: TaskConfig, labelled: Splits, values: Values) -> Classes:
-    """Classes that have names: those of the task, of the source, or of the train file."""
+    """Classes that have names: the task's, the source's, or the train file's."""
     if not values:
         return Classes(task.labels, task.label_values or "name")
     first = "train" if "train" in values else next(iter(values))

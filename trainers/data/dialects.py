@@ -53,7 +53,7 @@ def _remedy(found: DelimitedFile, options: FileOptions) -> str:
         return f"delete the spaces between a {name} and a quote"
     if found.quoting == "none":
         return f"mend the rows; if the file has fields in quotes, set {options.prefix}quoting=standard"
-    above = "if the header is not the first line, delete what stands above it; else " if _has_one_name(found) else ""
+    above = "if the header is not the first line, delete the lines above it; else " if _has_one_name(found) else ""
     return (
         f"{above}put a field that holds a {name}, a quote or a line break in quotes, and double the quotes inside it "
         f"({options.prefix}quoting=none reads quotes as text)"

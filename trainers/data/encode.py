@@ -152,7 +152,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def encode_split(name: str, rows: "Dataset", task: TaskConfig, encoder: Encoder, labels: list[str]) -> Split:
-    """One split's rows to predict, encoded: those of files on disk, where they are found again by their content.
+    """Encode one split's rows for prediction; rows of files on disk are cached by their content.
 
     Rows without text are in the split's skipped.
 

@@ -23,7 +23,7 @@ LOOKS_LIKE_JSON = re.compile(r'\s*(\{\s*"|\[\s*[{\[])')
 
 
 def ending_of(path: Path, where: str) -> str:
-    """The ending that names the format, in small letters and without that of compression."""
+    """The ending that names the format, in lower case and without a compression ending."""
     name = path.name.lower()
     for compressed in COMPRESSED_ENDINGS:
         name = name.removesuffix(compressed)
@@ -54,7 +54,9 @@ def check_content(path: Path, shown: str, ending: str) -> None:
     if not head:
         raise InputError("the file is empty")
     if what and not head.startswith(own):
-        raise InputError(f"the content is not that of {what}: copy the file again, or rename it to end as it should")
+        raise InputError(
+            f"the file is not {what}, although its name says so: copy it again, or rename it to match its content"
+        )
     text = head.replace(b"\0", b"").decode("utf-8", errors="ignore").lstrip("\ufeff").lstrip()
     is_json = LOOKS_LIKE_JSON.match(text)
     if ending in (".csv", ".tsv") and is_json:

@@ -66,7 +66,7 @@ def is_json_lines(file: TextFile) -> bool:
 
 
 def read_document(file: TextFile, wanted: str) -> dict[str, Table]:
-    """The tables of a JSON document by split; one table has the name wanted, whatever its key.
+    """The tables of a JSON document by split; a single table gets the name wanted, whatever its key is.
 
     Raises:
         InputError: it is not JSON, or no table can be found in it.
@@ -78,7 +78,9 @@ def read_document(file: TextFile, wanted: str) -> dict[str, Table]:
     except ValueError as error:
         if isinstance(error, InputError):
             raise InputError(f"an object {error}" if str(error).startswith("has the key") else str(error)) from error
-        raise InputError(f"the file is not JSON ({reason(error)}): correct it there, or write it anew") from error
+        raise InputError(
+            f"the file is not JSON ({reason(error)}): correct it there, or write the file again"
+        ) from error
     if isinstance(document, dict) and (splits := _splits(document)):
         return splits
     return {wanted: _table(document)}
@@ -181,7 +183,7 @@ def _indexed(document: dict[str, Record]) -> list[Record]:
     inner_is_index = all(key.lstrip("-").isdecimal() for key in inner)
     if outer_is_index == inner_is_index:
         raise InputError(
-            "the file is an object of objects, whose rows cannot be told from its columns: write a list of objects "
+            "the file is an object of objects, which may be rows or columns: write a list of objects "
             '(pandas: df.to_json(FILE, orient="records"))'
         )
     if outer_is_index:

@@ -24,7 +24,7 @@ MISSING = ("-", "-1", "nan", "NaN")  # what files have in place of a missing lab
 
 @dataclass
 class SeenRows:
-    """What is noticed about the rows of one split: 24 bytes for each example, whatever its length."""
+    """Observations about the rows of one split, in 24 bytes per example."""
 
     name: str
     n_unlabelled: int = 0  # left out of train
@@ -124,7 +124,7 @@ def _one_label(task: TaskConfig, counts: Sequence[int]) -> str:
 
 
 def _alike(labels: Sequence[str]) -> list[str]:
-    """Labels that look the same, or do but for case or spaces."""
+    """Labels that look the same, or differ only in case or spaces."""
     groups: dict[str, list[str]] = {}
     for label in labels:
         groups.setdefault(_seen(label), []).append(label)

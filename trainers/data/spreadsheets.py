@@ -51,7 +51,7 @@ def _values(path: Path, notes: list[str]) -> list[list[Any]]:
                 notes.append(f"sheet '{sheet.title}', the first of {len(book.worksheets)}")
             return [[_value(cell) for cell in row] for row in sheet.iter_rows()]
     except InvalidFileException as error:
-        raise InputError("the file is not an Excel workbook (.xlsx): save it anew, or as CSV") from error
+        raise InputError("the file is not an Excel workbook (.xlsx): save it again, or as CSV") from error
     except DAMAGED as error:
         raise InputError(f"the file is not an Excel workbook (.xlsx) or is damaged ({type(error).__name__})") from error
 

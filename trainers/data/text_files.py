@@ -27,7 +27,7 @@ HEAD = 4096  # bytes that are inspected
 
 @dataclass(frozen=True)
 class FileOptions:
-    """How text files are read; prefix is what stands before these settings' names on the command line."""
+    """How text files are read; prefix precedes these settings' names on the command line."""
 
     encoding: str | None = None
     delimiter: str | None = None
@@ -86,7 +86,7 @@ class TextFile:
 
 
 def open_bytes(path: Path) -> IO[bytes]:
-    """The bytes of a file, decompressed if its content is compressed, whatever its name."""
+    """The bytes of a file, decompressed if its content is compressed; the name does not matter."""
     with path.open("rb") as stream:
         start = stream.read(8)
     for magic, opener in COMPRESSED.items():

@@ -16,7 +16,8 @@ from trainers.reports.scores import NAN, CellScore, baselines, told_apart
 from trainers.reports.tables import Column, Row, Shown, Table, in_percent
 from trainers.statistics.comparison import holm, verdict
 from trainers.statistics.intervals import Estimate
-from trainers.studies.cells import Cell, FinishedRun, Unfinished, group
+from trainers.studies.cells import Cell, group
+from trainers.studies.found_runs import FinishedRun, Unfinished
 from trainers.studies.glue import glue_summary
 
 WHO = [

@@ -15,7 +15,8 @@ from trainers.reports.command import typed
 from trainers.reports.scores import NAN, CellScore, Delta, task_scores, with_intervals
 from trainers.statistics.comparison import Comparison, compare, holm, mcnemar, seeds_needed, verdict
 from trainers.statistics.crossed import SeedScores
-from trainers.studies.cells import Cell, FinishedRun, check_same_examples, group
+from trainers.studies.cells import Cell, group
+from trainers.studies.found_runs import FinishedRun, check_same_examples
 
 # The settings of a cell that others are compared with, unless others are named: the paper's full method.
 FULL: dict[str, Any] = {

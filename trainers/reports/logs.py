@@ -15,7 +15,7 @@ from trainers.config import flat
 from trainers.overrides import CONF
 from trainers.results import finite
 from trainers.runs import read_yaml
-from trainers.studies.cells import FinishedRun, Found
+from trainers.studies.found_runs import FinishedRun, Found
 
 MOST_POINTS = 300  # of one line
 

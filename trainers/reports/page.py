@@ -15,7 +15,7 @@ from trainers.reports.command import command
 from trainers.reports.figures import Plot
 from trainers.reports.tables import Table
 from trainers.results import finite
-from trainers.studies.cells import FinishedRun, Found
+from trainers.studies.found_runs import FinishedRun, Found
 
 ROOM = Path(__file__).resolve().parent
 

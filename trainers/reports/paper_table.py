@@ -44,7 +44,7 @@ def _paper_rows(score: CellScore) -> list[dict[str, Any]]:
         return []  # a variation of ours that no paper has
     model = paper_model(score.backbone, settings["backbone.family"])
     if settings["task.hub"] is None:
-        return []  # the user's own data set, whatever it is called
+        return []  # the user's own dataset, whatever its name
     numbers = paper_numbers(
         model, settings["task.name"], score.ablation, settings.get("n_transfer") if of_figure else None
     )

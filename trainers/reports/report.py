@@ -27,7 +27,7 @@ from trainers.reports.seed_shares import SeedShares, seed_shares, shares_plot, s
 from trainers.reports.tables import Table, to_csv, to_latex, to_markdown
 from trainers.reports.training_plots import learning_plot, losses_plot, speed_plot
 from trainers.runs import write_text
-from trainers.studies.cells import FinishedRun, Found, Unfinished, find_runs
+from trainers.studies.found_runs import FinishedRun, Found, Unfinished, find_runs
 
 
 @dataclass(frozen=True)

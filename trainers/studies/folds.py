@@ -1,4 +1,4 @@
-"""Cross-validation on the command line: data.folds=K stands for K runs, one for each held-out fold."""
+"""Cross-validation on the command line: data.folds=K expands to K runs, one for each held-out fold."""
 
 
 def expand_folds(args: list[str]) -> list[str]:

@@ -8,7 +8,8 @@ import numpy as np
 
 from heads.errors import InputError
 from trainers.metrics import GLUE_TASKS, glue_score
-from trainers.studies.cells import Cell, FinishedRun, group
+from trainers.studies.cells import Cell, group
+from trainers.studies.found_runs import FinishedRun
 
 # What a task's score is the unweighted mean of (Wang et al. 2018, section 2), on validation splits
 GLUE_NUMBERS: dict[str, tuple[str, ...]] = {
