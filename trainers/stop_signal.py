@@ -77,7 +77,7 @@ def deferred(what: str = "after this step") -> Iterator[None]:
         now = time.monotonic()
         if not _received:
             note_signal(number)
-            _say(f"\nStopping {what}; press Ctrl-C again to stop at once.")
+            _say(f"\nStopping {what}; {_how_to_stop_at_once()} to stop at once.")
         elif number == signal.SIGINT and now - _received["at"] > TWICE:
             _say("Stopped at once.")
             os._exit(128 + number)
@@ -91,6 +91,11 @@ def deferred(what: str = "after this step") -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _how_to_stop_at_once() -> str:
+    """What to type; a launcher ends at the first Ctrl-C, and the terminal then sends a second one to neither process."""
+    return f"kill -INT {os.getpid()}" if is_launched() else "press Ctrl-C again"
 
 
 def _say(line: str) -> None:

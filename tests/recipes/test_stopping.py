@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -133,4 +134,5 @@ def test_ctrl_c_under_accelerate_launch_lets_the_run_save(tmp_path):
     wait_for(logged(folder, 5), process)
     _, err = ctrl_c(process)
     assert checkpoints(folder)
+    assert re.search(r"^Stopping after this step; kill -INT \d+ to stop at once\.$", err, re.MULTILINE)
     assert "To resume: python -m accelerate.commands.launch --quiet" in err
