@@ -94,7 +94,7 @@ def deferred(what: str = "after this step") -> Iterator[None]:
 
 
 def _how_to_stop_at_once() -> str:
-    """What to type; a launcher ends at the first Ctrl-C, and the terminal then sends a second one to neither process."""
+    """What to type. A launcher ends at the first Ctrl-C, and the shell then takes the terminal back."""
     return f"kill -INT {os.getpid()}" if is_launched() else "press Ctrl-C again"
 
 
